@@ -1,0 +1,387 @@
+//! Alerts: the operator that runs one state machine per rule and series, in event time.
+//!
+//! It sees only samples of watched series, each epoch's in event-time order. A series that falls silent goes
+//! by the arrival clock, for which a timer per machine is kept. Samples behind what a machine has seen are
+//! counted and do not change it.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::Operator as _;
+
+use crate::alert::{Machine, Timing, Transition};
+use crate::condition::Operator;
+use crate::sample::{DurationNs, Sample, SeriesId, TimeNs};
+use crate::series::TargetMatcher;
+use crate::window::Control;
+
+/// An alert rule: what it watches, and when it fires.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Metric name or family.
+    pub metric: String,
+    /// Targets meant.
+    pub matcher: TargetMatcher,
+    /// How a value is compared.
+    pub operator: Operator,
+    /// With what.
+    pub threshold: f64,
+    /// For how long the comparison must hold, and how long a value holds.
+    pub timing: Timing,
+}
+
+/// A transition of the alert of one rule and series.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AlertTransition {
+    /// The rule's number.
+    pub rule: u32,
+    /// The series.
+    pub series: SeriesId,
+    /// What happened.
+    pub transition: Transition,
+}
+
+/// Runs alert rules over samples.
+pub trait Alerts<'scope> {
+    /// Steps the machines of every bound rule and series. `controls` are those of
+    /// [`Windows::windows`](crate::window::Windows::windows); `late` counts samples that came behind their machine.
+    fn alerts(
+        self,
+        controls: StreamVec<'scope, u64, Control>,
+        rules: Arc<[Rule]>,
+        idle_timeout_ns: DurationNs,
+        late: Arc<AtomicU64>,
+    ) -> StreamVec<'scope, u64, AlertTransition>;
+}
+
+#[derive(Default)]
+struct Stash {
+    samples: Vec<Sample>,
+    controls: Vec<Control>,
+    capability: Option<Capability<u64>>,
+}
+
+impl<'scope> Alerts<'scope> for StreamVec<'scope, u64, Sample> {
+    fn alerts(
+        self,
+        controls: StreamVec<'scope, u64, Control>,
+        rules: Arc<[Rule]>,
+        idle_timeout_ns: DurationNs,
+        late: Arc<AtomicU64>,
+    ) -> StreamVec<'scope, u64, AlertTransition> {
+        self.binary_frontier::<_, CapacityContainerBuilder<Vec<AlertTransition>>, _, _, _, _>(
+            controls,
+            Pipeline,
+            Pipeline,
+            "Alerts",
+            move |_capability, _info| {
+                let mut stashed: BTreeMap<u64, Stash> = BTreeMap::new();
+                let mut machines = Machines::new(rules, idle_timeout_ns);
+                move |(samples, samples_frontier), (controls, controls_frontier), output| {
+                    samples.for_each(|capability, chunk| {
+                        let Some(epoch) = capability.least().copied() else { return };
+                        let stash = stashed.entry(epoch).or_default();
+                        stash.samples.append(chunk);
+                        let held = stash.capability.take();
+                        stash.capability = held.or_else(|| capability.retain_least(output.output_index()));
+                    });
+                    controls.for_each(|capability, chunk| {
+                        let Some(epoch) = capability.least().copied() else { return };
+                        let stash = stashed.entry(epoch).or_default();
+                        stash.controls.append(chunk);
+                        let held = stash.capability.take();
+                        stash.capability = held.or_else(|| capability.retain_least(output.output_index()));
+                    });
+                    while let Some(entry) = stashed.first_entry() {
+                        let epoch = *entry.key();
+                        if samples_frontier.less_equal(&epoch) || controls_frontier.less_equal(&epoch) {
+                            break;
+                        }
+                        let mut stash = entry.remove();
+                        let Some(capability) = stash.capability else { continue };
+                        let mut session = output.session(&capability);
+                        let behind = machines.apply(&stash.controls, &mut stash.samples, |t| session.give(t));
+                        late.fetch_add(behind, Ordering::Relaxed);
+                    }
+                }
+            },
+        )
+    }
+}
+
+/// Timers that are held beside two a machine before those that count no more are dropped.
+const TIMERS_SPARE_MAX: usize = 64;
+
+/// All machines of one worker.
+struct Machines {
+    rules: Arc<[Rule]>,
+    idle_timeout_ns: DurationNs,
+    arrival_ns: TimeNs,
+    watched: HashMap<SeriesId, Watched>,
+    /// When, by the arrival clock, a machine may have to move on its own. An entry that is not its alert's
+    /// `armed_ns` any more is passed over.
+    timers: Timers,
+    /// Number of machines.
+    alerts_len: usize,
+}
+
+struct Watched {
+    /// Newest event time; nothing came while it is the least time there is.
+    newest_ns: TimeNs,
+    last_arrival_ns: TimeNs,
+    alerts: Vec<Alert>,
+}
+
+struct Alert {
+    rule: u32,
+    machine: Machine,
+    /// The entry of `timers` that counts for it; the greatest time there is for none.
+    armed_ns: TimeNs,
+}
+
+type Timers = BinaryHeap<Reverse<(TimeNs, SeriesId, u32)>>;
+
+impl Alert {
+    /// Sees to it that the machine is woken at `wake_ns` or before. A timer is pushed only where there is none
+    /// as early: samples mostly move deadlines to later times, and then the old timer sets the new one.
+    fn arm(&mut self, wake_ns: TimeNs, series: SeriesId, timers: &mut Timers) {
+        if wake_ns < self.armed_ns {
+            timers.push(Reverse((wake_ns, series, self.rule)));
+            self.armed_ns = wake_ns;
+        }
+    }
+}
+
+impl Machines {
+    fn new(rules: Arc<[Rule]>, idle_timeout_ns: DurationNs) -> Machines {
+        Machines {
+            rules,
+            idle_timeout_ns,
+            arrival_ns: TimeNs::MIN,
+            watched: HashMap::new(),
+            timers: BinaryHeap::new(),
+            alerts_len: 0,
+        }
+    }
+
+    /// Applies one epoch; returns how many samples came behind their machines.
+    fn apply(
+        &mut self,
+        controls: &[Control],
+        samples: &mut [Sample],
+        mut out: impl FnMut(AlertTransition),
+    ) -> u64 {
+        for control in controls {
+            match *control {
+                Control::Seal { arrival_ns, .. } => self.arrival_ns = arrival_ns,
+                Control::Bind { series, rule, diff } => self.bind(series, rule, diff, &mut out),
+            }
+        }
+        samples.sort_by_key(|sample| (sample.series, sample.time_ns));
+        let mut late = 0;
+        for of_series in samples.chunk_by(|a, b| a.series == b.series) {
+            late += self.step(of_series, &mut out);
+        }
+        self.run_timers(&mut out);
+        late
+    }
+
+    fn bind(&mut self, series: SeriesId, rule: u32, diff: i32, out: &mut impl FnMut(AlertTransition)) {
+        if self.rules.get(rule as usize).is_none() {
+            return;
+        }
+        let arrival_ns = self.arrival_ns;
+        let watched = self.watched.entry(series).or_insert_with(|| Watched {
+            newest_ns: TimeNs::MIN,
+            last_arrival_ns: arrival_ns,
+            alerts: Vec::new(),
+        });
+        if diff > 0 {
+            watched.alerts.push(Alert { rule, machine: Machine::new(), armed_ns: TimeNs::MAX });
+            self.alerts_len += 1;
+            watched.alerts.sort_by_key(|alert| alert.rule);
+        } else if let Some(at) = watched.alerts.iter().position(|alert| alert.rule == rule) {
+            let mut gone = watched.alerts.remove(at);
+            self.alerts_len -= 1;
+            // Without its rule an alert has no reason: values hold no longer.
+            let timing = Timing { duration_ns: TimeNs::MAX, stale_ns: 0 };
+            gone.machine.advance(timing, TimeNs::MAX, &mut |transition| {
+                out(AlertTransition { rule, series, transition });
+            });
+        }
+    }
+
+    /// Steps the machines of one series through its samples, which are in event-time order.
+    fn step(&mut self, samples: &[Sample], out: &mut impl FnMut(AlertTransition)) -> u64 {
+        let series = samples[0].series;
+        let Some(watched) = self.watched.get_mut(&series) else { return 0 };
+        let behind = samples.partition_point(|sample| sample.time_ns < watched.newest_ns);
+        watched.last_arrival_ns = self.arrival_ns;
+        for alert in &mut watched.alerts {
+            let (number, rule) = (alert.rule, &self.rules[alert.rule as usize]);
+            for sample in &samples[behind..] {
+                let breaching = rule.operator.holds(sample.value, rule.threshold);
+                alert.machine.sample(
+                    rule.timing,
+                    sample.time_ns,
+                    breaching,
+                    sample.value,
+                    &mut |transition| {
+                        out(AlertTransition { rule: number, series, transition });
+                    },
+                );
+            }
+            if let Some(deadline_ns) = alert.machine.next_deadline(rule.timing) {
+                let silent_ns = watched.last_arrival_ns.saturating_add(self.idle_timeout_ns);
+                alert.arm(deadline_ns.max(silent_ns), series, &mut self.timers);
+            }
+        }
+        watched.newest_ns = watched.newest_ns.max(samples[samples.len() - 1].time_ns);
+        behind as u64
+    }
+
+    /// Moves the machines of silent series on, by the arrival clock.
+    fn run_timers(&mut self, out: &mut impl FnMut(AlertTransition)) {
+        self.drop_old_timers();
+        while let Some(&Reverse((wake_ns, series, rule))) = self.timers.peek() {
+            if wake_ns > self.arrival_ns {
+                break;
+            }
+            self.timers.pop();
+            let timing = self.rules[rule as usize].timing;
+            let Some(watched) = self.watched.get_mut(&series) else { continue };
+            let Some(alert) = watched.alerts.iter_mut().find(|alert| alert.rule == rule) else { continue };
+            if alert.armed_ns != wake_ns {
+                continue;
+            }
+            let silent_ns = watched.last_arrival_ns.saturating_add(self.idle_timeout_ns);
+            if silent_ns <= self.arrival_ns {
+                alert.machine.advance(timing, self.arrival_ns, &mut |transition| {
+                    out(AlertTransition { rule, series, transition });
+                });
+            }
+            alert.armed_ns = TimeNs::MAX;
+            if let Some(deadline_ns) = alert.machine.next_deadline(timing) {
+                // Later than now in any case: the clock has passed what was due, or the series is not silent yet.
+                let again_ns = deadline_ns.max(silent_ns).max(self.arrival_ns.saturating_add(1));
+                alert.arm(again_ns, series, &mut self.timers);
+            }
+        }
+    }
+
+    /// Keeps the timers to a few a machine, however often an earlier one replaced a later one.
+    fn drop_old_timers(&mut self) {
+        if self.timers.len() <= TIMERS_SPARE_MAX + 2 * self.alerts_len {
+            return;
+        }
+        let watched = &self.watched;
+        self.timers.retain(|Reverse((wake_ns, series, rule))| {
+            let alerts = watched.get(series).map_or(&[][..], |watched| &watched.alerts);
+            alerts.iter().any(|alert| alert.rule == *rule && alert.armed_ns == *wake_ns)
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::Kind;
+    use crate::sample::SECOND;
+
+    fn rule(threshold: f64, seconds: i64) -> Rule {
+        Rule {
+            name: "r".into(),
+            metric: "m".into(),
+            matcher: TargetMatcher::default(),
+            operator: ">".parse().unwrap(),
+            threshold,
+            timing: Timing { duration_ns: seconds * SECOND, stale_ns: 300 * SECOND },
+        }
+    }
+
+    /// Epochs of (arrival second, samples as (second, value)); gives kinds with seconds.
+    fn run(rules: Vec<Rule>, epochs: &[(i64, &[(i64, f64)])]) -> (Vec<(u32, Kind, i64)>, u64) {
+        let binds: Vec<Control> =
+            (0..rules.len() as u32).map(|rule| Control::Bind { series: 7, rule, diff: 1 }).collect();
+        let mut machines = Machines::new(rules.into(), 30 * SECOND);
+        let (mut seen, mut late) = (Vec::new(), 0);
+        for (at, (arrival_s, samples)) in epochs.iter().enumerate() {
+            let mut controls = if at == 0 { binds.clone() } else { Vec::new() };
+            controls.push(Control::Seal { arrival_ns: arrival_s * SECOND, floor_ns: TimeNs::MIN });
+            let mut samples: Vec<Sample> = samples
+                .iter()
+                .map(|(s, value)| Sample { series: 7, seq: 0, time_ns: s * SECOND, value: *value })
+                .collect();
+            late += machines.apply(&controls, &mut samples, |t| {
+                seen.push((t.rule, t.transition.kind, t.transition.at_ns / SECOND));
+            });
+            let timers_max = TIMERS_SPARE_MAX + 2 * machines.rules.len() + samples.len();
+            assert!(machines.timers.len() <= timers_max, "{} timers", machines.timers.len());
+        }
+        (seen, late)
+    }
+
+    #[test]
+    fn an_alert_fires_when_event_time_proves_it_whatever_the_batches() {
+        let expected =
+            vec![(0, Kind::Pending, 10), (0, Kind::Firing, 40), (0, Kind::Resolved { no_data: false }, 60)];
+        let samples: Vec<(i64, f64)> =
+            (0..70).map(|s| (s, if (10..60).contains(&s) { 90.0 } else { 1.0 })).collect();
+        assert_eq!(run(vec![rule(80.0, 30)], &[(0, &samples)]).0, expected);
+        let singles: Vec<(i64, &[(i64, f64)])> = samples.chunks(1).map(|one| (one[0].0, one)).collect();
+        assert_eq!(run(vec![rule(80.0, 30)], &singles).0, expected);
+    }
+
+    #[test]
+    fn a_silent_series_goes_by_the_arrival_clock() {
+        let (seen, _) =
+            run(vec![rule(80.0, 30)], &[(0, &[(0, 90.0)]), (29, &[]), (31, &[]), (299, &[]), (301, &[])]);
+        let expected =
+            [(0, Kind::Pending, 0), (0, Kind::Firing, 30), (0, Kind::Resolved { no_data: true }, 300)];
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn a_new_breach_does_not_wait_for_the_timer_of_the_one_before() {
+        // It fires in silence, so its timer is set for the end of its data, at 300 s; then it is resolved by a
+        // sample, and the next breach is due at 90 s.
+        let (seen, _) = run(
+            vec![rule(80.0, 30)],
+            &[(0, &[(0, 90.0)]), (31, &[]), (50, &[(50, 1.0)]), (60, &[(60, 90.0)]), (89, &[]), (91, &[])],
+        );
+        let second = [(0, Kind::Pending, 60), (0, Kind::Firing, 90)];
+        assert_eq!(seen[3..], second, "{seen:?}");
+    }
+
+    #[test]
+    fn a_flapping_alert_does_not_gather_timers() {
+        let epochs: Vec<(i64, [(i64, f64); 2])> =
+            (0..2000).map(|at| (at * 100, [(at * 100, 1.0), (at * 100 + 1, 90.0)])).collect();
+        // Each is followed by silence, in which it fires and sets a timer for an end that never comes.
+        let mut all: Vec<(i64, &[(i64, f64)])> = Vec::new();
+        for (arrival_s, samples) in &epochs {
+            all.extend([(*arrival_s, &samples[..]), (arrival_s + 40, &[][..])]);
+        }
+        let mut long = rule(80.0, 30);
+        long.timing.stale_ns = 1_000_000 * SECOND;
+        let (seen, _) = run(vec![long], &all);
+        assert_eq!(seen.iter().filter(|(_, kind, _)| *kind == Kind::Firing).count(), 2000);
+    }
+
+    #[test]
+    fn samples_behind_their_machine_are_counted() {
+        let (seen, late) =
+            run(vec![rule(80.0, 0), rule(95.0, 0)], &[(0, &[(10, 90.0)]), (1, &[(5, 1.0), (11, 1.0)])]);
+        assert_eq!(seen, [(0, Kind::Firing, 10), (0, Kind::Resolved { no_data: false }, 11)]);
+        assert_eq!(late, 1);
+    }
+}

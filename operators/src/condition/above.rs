@@ -1,0 +1,36 @@
+//! `>` and `>=`: the value is above the threshold, or not below it.
+
+use super::Condition;
+
+pub(super) const ABOVE: Condition = Condition {
+    symbol: ">",
+    words: &["gt", "above"],
+    holds: |value, threshold| value > threshold,
+    complement: "<=",
+};
+
+pub(super) const ABOVE_OR_EQUAL: Condition = Condition {
+    symbol: ">=",
+    words: &["ge", "gte", "above_or_equal"],
+    holds: |value, threshold| value >= threshold,
+    complement: "<",
+};
+
+#[cfg(test)]
+mod tests {
+    use super::super::check;
+    use super::*;
+
+    #[test]
+    fn above_excludes_the_threshold() {
+        check(&ABOVE, &[(80.1, 80.0, true), (80.0, 80.0, false), (79.9, 80.0, false), (0.0, -0.0, false)]);
+    }
+
+    #[test]
+    fn above_or_equal_includes_the_threshold() {
+        check(
+            &ABOVE_OR_EQUAL,
+            &[(80.1, 80.0, true), (80.0, 80.0, true), (79.9, 80.0, false), (-0.0, 0.0, true)],
+        );
+    }
+}

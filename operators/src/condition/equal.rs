@@ -1,0 +1,33 @@
+//! `==` and `!=`: the value is the threshold, or is not. Zero equals minus zero.
+
+use super::Condition;
+
+pub(super) const EQUAL: Condition = Condition {
+    symbol: "==",
+    words: &["=", "eq", "equal"],
+    holds: |value, threshold| value == threshold,
+    complement: "!=",
+};
+
+pub(super) const NOT_EQUAL: Condition = Condition {
+    symbol: "!=",
+    words: &["<>", "ne", "neq", "not_equal"],
+    holds: |value, threshold| value != threshold,
+    complement: "==",
+};
+
+#[cfg(test)]
+mod tests {
+    use super::super::check;
+    use super::*;
+
+    #[test]
+    fn equal_has_no_tolerance() {
+        check(&EQUAL, &[(1.0, 1.0, true), (0.1 + 0.2, 0.3, false), (-0.0, 0.0, true), (2.0, 1.0, false)]);
+    }
+
+    #[test]
+    fn not_equal_has_no_tolerance() {
+        check(&NOT_EQUAL, &[(1.0, 1.0, false), (0.1 + 0.2, 0.3, true), (-0.0, 0.0, false), (2.0, 1.0, true)]);
+    }
+}

@@ -1,0 +1,201 @@
+//! Panes: all samples of one series in one stretch of event time, folded once.
+//!
+//! A pane keeps its newest observations raw and sorted, so that stragglers fall into place and every
+//! result is computed in event-time order. When the raw part is full its older half is folded away into
+//! moments and a sketch. Most panes of ordinary series never fold: they are exact in every respect.
+
+pub mod moments;
+
+pub use moments::{Moments, Obs};
+
+use crate::sample::TimeNs;
+use crate::sketch::Sketch;
+
+/// Observations a pane holds raw before its older half is folded.
+pub const RAW_LEN_MAX: usize = 64;
+const FOLD_LEN: usize = RAW_LEN_MAX / 2;
+
+/// One pane. Its width is its tier's.
+#[derive(Clone, Debug)]
+pub struct Pane {
+    /// Start of the pane; a multiple of the tier's width.
+    pub start_ns: TimeNs,
+    /// Epoch of the last change.
+    pub revision: u64,
+    /// Everything older than `raw`.
+    folded: Option<Box<Folded>>,
+    /// The newest observations, by event time; of one time in order of arrival.
+    raw: Vec<Obs>,
+}
+
+/// The folded part of a pane.
+#[derive(Clone, Debug)]
+pub struct Folded {
+    /// Moments of all folded observations.
+    pub moments: Moments,
+    /// Their values.
+    pub sketch: Sketch,
+    /// Stragglers that came behind the fold: the increase is exact only if they lay between their neighbours.
+    pub behind: u64,
+}
+
+impl Pane {
+    /// An empty pane that expects about `len` observations.
+    pub fn new(start_ns: TimeNs, len: usize) -> Pane {
+        Pane { start_ns, revision: 0, folded: None, raw: Vec::with_capacity(len.clamp(1, RAW_LEN_MAX)) }
+    }
+
+    /// Adds an observation.
+    #[inline]
+    pub fn insert(&mut self, obs: Obs) {
+        if self.raw.len() == RAW_LEN_MAX {
+            self.fold(FOLD_LEN);
+        }
+        match self.raw.last() {
+            Some(last) if obs.time_ns < last.time_ns => self.insert_straggler(obs),
+            None if self.folded.as_ref().is_some_and(|f| obs.time_ns < f.moments.last.time_ns) => {
+                self.insert_straggler(obs)
+            }
+            _ => self.raw.push(obs),
+        }
+    }
+
+    #[cold]
+    fn insert_straggler(&mut self, obs: Obs) {
+        match &mut self.folded {
+            Some(folded) if obs.time_ns < folded.moments.last.time_ns => {
+                folded.moments.insert_inside(obs);
+                folded.sketch.insert(obs.value);
+                folded.behind += 1;
+            }
+            _ => {
+                let at = self.raw.partition_point(|held| held.time_ns <= obs.time_ns);
+                self.raw.insert(at, obs);
+            }
+        }
+    }
+
+    /// Folds the oldest `len` raw observations away.
+    fn fold(&mut self, len: usize) {
+        let Some(moments) = Moments::of(&self.raw[..len]) else { return };
+        match &mut self.folded {
+            Some(folded) => folded.moments.append(&moments),
+            None => self.folded = Some(Box::new(Folded { moments, sketch: Sketch::new(), behind: 0 })),
+        }
+        if let Some(folded) = &mut self.folded {
+            for obs in &self.raw[..len] {
+                folded.sketch.insert(obs.value);
+            }
+        }
+        self.raw.drain(..len);
+    }
+
+    /// Appends a pane that lies after this one: how a coarser tier is made of a finer one.
+    pub fn append(&mut self, later: Pane) {
+        self.revision = self.revision.max(later.revision);
+        if let Some(part) = later.folded {
+            self.fold(self.raw.len());
+            match &mut self.folded {
+                None => self.folded = Some(part),
+                Some(folded) => {
+                    folded.moments.append(&part.moments);
+                    folded.sketch.merge(&part.sketch);
+                    folded.behind += part.behind;
+                }
+            }
+        }
+        for obs in later.raw {
+            self.insert(obs);
+        }
+    }
+
+    /// The folded part, if there is one.
+    pub fn folded(&self) -> Option<&Folded> {
+        self.folded.as_deref()
+    }
+
+    /// The raw part, in event-time order.
+    pub fn raw(&self) -> &[Obs] {
+        &self.raw
+    }
+
+    /// Number of observations.
+    pub fn count(&self) -> u64 {
+        self.folded.as_ref().map_or(0, |f| f.moments.count) + self.raw.len() as u64
+    }
+
+    /// The latest observation.
+    pub fn last(&self) -> Option<Obs> {
+        self.raw.last().copied().or_else(|| self.folded.as_ref().map(|f| f.moments.last))
+    }
+
+    /// Bytes held, the pane itself included.
+    pub fn bytes(&self) -> usize {
+        size_of::<Pane>()
+            + self.raw.capacity() * size_of::<Obs>()
+            + self.folded.as_ref().map_or(0, |f| size_of::<Folded>() + f.sketch.bytes())
+    }
+
+    /// Gives back memory that a pane which is not expected to grow does not need.
+    pub fn shrink(&mut self) {
+        self.raw.shrink_to_fit();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn count_and_increase(pane: &Pane) -> (u64, f64) {
+        let mut total = pane.folded().map(|f| f.moments);
+        if let Some(raw) = Moments::of(pane.raw()) {
+            match &mut total {
+                Some(total) => total.append(&raw),
+                None => total = Some(raw),
+            }
+        }
+        total.map_or((0, 0.0), |m| (m.count, m.increase))
+    }
+
+    proptest! {
+        /// Whatever the order of arrival, a pane that did not fold equals the sorted fold; one that did
+        /// equals it as well for disorder shorter than its raw half.
+        #[test]
+        fn arrival_order_does_not_matter(
+            values in prop::collection::vec(0u32..50, 1..400),
+            swaps in prop::collection::vec((0usize..400, 0usize..FOLD_LEN - 1), 0..100),
+        ) {
+            let sorted: Vec<Obs> = values.iter().enumerate()
+                .map(|(i, v)| Obs { time_ns: i as i64, value: f64::from(*v) }).collect();
+            let mut arrival = sorted.clone();
+            let mut moved = vec![false; arrival.len()];
+            for (at, by) in swaps {
+                let (at, to) = (at % arrival.len(), (at % arrival.len() + by).min(arrival.len() - 1));
+                if moved[at..=to].iter().any(|m| *m) { continue; }
+                moved[at..=to].fill(true);
+                arrival.swap(at, to);
+            }
+            let mut pane = Pane::new(0, 4);
+            for obs in &arrival { pane.insert(*obs); }
+            let whole = Moments::of(&sorted).unwrap();
+            prop_assert_eq!(count_and_increase(&pane), (whole.count, whole.increase));
+            prop_assert_eq!(pane.last(), Some(whole.last));
+            prop_assert_eq!(pane.count(), whole.count);
+        }
+    }
+
+    #[test]
+    fn panes_append_to_a_coarser_one() {
+        let (mut early, mut late) = (Pane::new(0, 1), Pane::new(10, 1));
+        for i in 0..10 {
+            early.insert(Obs { time_ns: i, value: i as f64 });
+        }
+        for i in 10..200 {
+            late.insert(Obs { time_ns: i, value: (i % 100) as f64 });
+        }
+        early.append(late);
+        assert_eq!(count_and_increase(&early), (200, 99.0 + 99.0));
+        assert_eq!(early.last().map(|o| o.time_ns), Some(199));
+    }
+}
