@@ -1,0 +1,44 @@
+//! What the engine runs, validated.
+
+use operators::alerts::Rule;
+use operators::tier::WindowPlan;
+
+/// Everything that the graph is made from.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Worker threads, at least one.
+    pub workers: usize,
+    /// Panes, tiers, lateness.
+    pub windows: WindowPlan,
+    /// Alert rules; a rule's number is its place here.
+    pub rules: Vec<Rule>,
+    /// Epochs that may wait before a worker; the submitter waits when there are more.
+    pub epochs_queued_max: usize,
+    /// Memory for raw samples that queries can still see.
+    pub recent_bytes: usize,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Plan {
+            workers: 1,
+            windows: WindowPlan::default(),
+            rules: Vec::new(),
+            epochs_queued_max: 16,
+            recent_bytes: 64 << 20,
+        }
+    }
+}
+
+impl Plan {
+    /// Checks the plan; the error says what was expected.
+    pub fn check(&self) -> Result<(), String> {
+        if self.workers == 0 || self.workers > 1024 {
+            return Err(format!("expected 1 to 1024 workers, found {}", self.workers));
+        }
+        if self.epochs_queued_max == 0 {
+            return Err("expected room for at least one queued epoch".into());
+        }
+        self.windows.check()
+    }
+}
