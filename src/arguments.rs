@@ -1,0 +1,160 @@
+//! The command line. It names the sources of the configuration and what to do; it does nothing itself.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use crate::settings::{Flags, Mode, units};
+
+/// Streaming metrics engine: bus in, windowed aggregates, exact alerts and storage out.
+#[derive(Clone, Debug, PartialEq, Parser)]
+#[command(name = "plantd-metric", version, after_help = AFTER_HELP, max_term_width = 100)]
+pub struct Arguments {
+    /// What to run as; stands above PLANTD_MODULE_METRIC_TYPE and service.type.
+    #[command(subcommand)]
+    pub mode: Option<ModeCommand>,
+
+    /// Configuration file (YAML); otherwise PLANTD_MODULE_METRIC_CONFIG, otherwise none.
+    #[arg(short, long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+
+    /// Address of the HTTP API, such as 127.0.0.1:8080; stands above http.listen.
+    #[arg(long, value_name = "IP:PORT", global = true)]
+    pub listen: Option<String>,
+
+    /// Check the configuration and leave: exit code 0, or 78 with every problem on standard error.
+    #[arg(long, global = true, conflicts_with_all = ["print_config", "list_topics"])]
+    pub check_config: bool,
+
+    /// Print the effective configuration as YAML, with where each value comes from and secrets masked, and leave.
+    #[arg(long, global = true, conflicts_with = "list_topics")]
+    pub print_config: bool,
+
+    /// List the topics seen on the bus, with their rates, for so many seconds (default 5), and leave.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        global = true,
+        num_args = 0..=1,
+        default_missing_value = "5",
+        value_parser = seconds
+    )]
+    pub list_topics: Option<Duration>,
+
+    /// Asks a running service whether it is healthy (default: where http.listen says), and exits 0 or 69
+    #[arg(
+        long,
+        value_name = "URL",
+        global = true,
+        num_args = 0..=1,
+        conflicts_with_all = ["check_config", "print_config", "list_topics"]
+    )]
+    pub check_health: Option<Option<String>>,
+}
+
+/// The mode, as a subcommand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum ModeCommand {
+    /// Subscribe, aggregate, alert, store and answer queries (the default).
+    Consumer,
+    /// Measure this host and publish what is measured.
+    Producer,
+    /// Everything in one process: embedded bus, producer, consumer and HTTP API; no broker, no database.
+    Standalone,
+}
+
+impl Arguments {
+    /// What they say about the configuration.
+    pub fn flags(&self) -> Flags {
+        let mode = self.mode.map(|mode| match mode {
+            ModeCommand::Consumer => Mode::Consumer,
+            ModeCommand::Producer => Mode::Producer,
+            ModeCommand::Standalone => Mode::Standalone,
+        });
+        Flags { config: self.config.clone(), mode, listen: self.listen.clone() }
+    }
+}
+
+/// Reads `5`, `5s` or `500ms`.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let duration = match text.parse::<u32>() {
+        Ok(seconds) => Some(Duration::from_secs(seconds.into())),
+        Err(_) => units::parse_duration(text),
+    };
+    let in_range = |duration: &Duration| !duration.is_zero() && *duration <= Duration::from_secs(86_400);
+    duration.filter(in_range).ok_or_else(|| "expected seconds such as 5, or a duration up to 1d".into())
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  plantd-metric standalone                        a whole system on this machine, API on 127.0.0.1:8080
+  plantd-metric --config config/metric.yaml       a consumer as the file says
+  PLANTD_MODULE_METRIC_TYPE=producer plantd-metric
+  plantd-metric --check-config -c metric.yaml     exit code 0, or 78 and what is wrong
+  plantd-metric --list-topics 10                  what is on the bus
+
+Configuration: flags stand above the environment, it above the file, that above the defaults. Every key has a
+variable: windows.lateness is PLANTD_MODULE_METRIC__WINDOWS__LATENESS. config/metric.yaml explains each.
+
+Exit codes: 0 stopped in order, 2 wrong arguments, 78 wrong configuration.";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parsed(words: &str) -> Result<Arguments, String> {
+        let words = ["plantd-metric"].into_iter().chain(words.split_whitespace());
+        Arguments::try_parse_from(words).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_declaration_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_stand_before_or_after_the_subcommand() {
+        for words in ["standalone -c a.yaml --listen :9", "-c a.yaml --listen :9 standalone"] {
+            let flags = parsed(words).expect("these are right").flags();
+            let expected = Flags {
+                config: Some("a.yaml".into()),
+                mode: Some(Mode::Standalone),
+                listen: Some(":9".into()),
+            };
+            assert_eq!(flags, expected, "{words}");
+        }
+        assert_eq!(parsed("").expect("these are right").flags(), Flags::default());
+    }
+
+    #[test]
+    fn list_topics_takes_a_time_or_not() {
+        for (words, expected) in [
+            ("", None),
+            ("--list-topics", Some(5_000)),
+            ("--list-topics 10", Some(10_000)),
+            ("--list-topics=250ms", Some(250)),
+            ("consumer --list-topics", Some(5_000)),
+        ] {
+            let list_topics = parsed(words).expect("these are right").list_topics;
+            assert_eq!(list_topics, expected.map(Duration::from_millis), "{words}");
+        }
+        for words in ["--list-topics 0", "--list-topics soon", "--list-topics 2d", "--nothing", "observer"] {
+            assert!(parsed(words).is_err(), "{words}");
+        }
+        assert!(parsed("--check-config --print-config").is_err());
+    }
+
+    #[test]
+    fn help_shows_every_mode_and_flag() {
+        let help = Arguments::command().render_long_help().to_string();
+        for word in ["consumer", "producer", "standalone", "--config", "--check-config", "--print-config"] {
+            assert!(help.contains(word), "{word}");
+        }
+        for word in ["--list-topics", "--listen", "--version", "Examples:", "78"] {
+            assert!(help.contains(word), "{word}");
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The API: routes, and the accept loop with its limits.
+//!
+//! # Layout
+//! - [`ingest`]: bodies in; [`aggregate`]: windows out; [`raw`]: raw samples out
+//! - [`status`]: health, status, alerts, rejects; [`exposition`]: `/metrics`
+//! - [`params`], [`error`]: what all handlers share; [`serve`]: connections and their limits; `pack`: gzip
+
+pub mod aggregate;
+pub mod error;
+pub mod exposition;
+pub mod ingest;
+mod pack;
+pub mod params;
+pub mod raw;
+pub mod serve;
+pub mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use dataflows::engine::Engine;
+use operators::catalog::Catalog;
+use operators::window::ShardCounts;
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use crate::alerts::AlertBoard;
+use crate::codec::decoder::{Decoder, Limits};
+use crate::codec::reject::RejectLog;
+use crate::intake::Intake;
+use crate::sinks::Reader;
+use crate::telemetry::Telemetry;
+use error::ApiError;
+
+/// Limits of the API.
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// Bytes of a body, unpacked.
+    pub body_bytes_max: usize,
+    /// Time for the head of a request.
+    pub header_timeout: Duration,
+    /// Time for a whole request.
+    pub request_timeout: Duration,
+    /// Connections at a time.
+    pub connections_max: usize,
+    /// Points or messages in an answer.
+    pub results_max: usize,
+    /// Whether answers are packed for clients that accept gzip.
+    pub compression: bool,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        HttpConfig {
+            body_bytes_max: 16 << 20,
+            header_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(30),
+            connections_max: 1024,
+            results_max: 100_000,
+            compression: false,
+        }
+    }
+}
+
+/// What the storage says of itself.
+#[derive(Clone, Debug, Default)]
+pub struct StorageReport {
+    /// One word or an error text.
+    pub status: String,
+    /// The documented object.
+    pub json: Value,
+    /// Counters for `/metrics`.
+    pub counters: Vec<(&'static str, u64)>,
+}
+
+/// What handlers work with.
+pub struct App {
+    /// Limits.
+    pub config: HttpConfig,
+    /// Mode of the process, for `/status`.
+    pub mode: String,
+    /// The engine.
+    pub engine: Arc<Engine>,
+    /// The door down.
+    pub intake: Arc<Intake>,
+    /// The catalog.
+    pub catalog: Arc<Catalog>,
+    /// Rejects.
+    pub rejects: Arc<RejectLog>,
+    /// Own counters.
+    pub telemetry: Arc<Telemetry>,
+    /// Alerts.
+    pub board: Arc<AlertBoard>,
+    /// Decoders that wait for a request.
+    pub decoders: Decoders,
+    /// Reads back what is stored.
+    pub reader: Option<Arc<dyn Reader>>,
+    /// What the storage says.
+    pub storage: Box<dyn Fn() -> StorageReport + Send + Sync>,
+    /// What the bus counts.
+    pub bus: Box<dyn Fn() -> Vec<(String, u64)> + Send + Sync>,
+    /// Limit of pane memory, for `/status`.
+    pub memory_budget_bytes: u64,
+}
+
+/// Epochs that may be sealed and not complete before the workers count as stuck, with the time since.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
+
+impl App {
+    /// Sums over the shards.
+    pub fn shard_counts(&self) -> ShardCounts {
+        self.engine.shards().iter().fold(ShardCounts::default(), |sum, shard| {
+            let counts = shard.read().counts;
+            ShardCounts {
+                samples: sum.samples + counts.samples,
+                late: sum.late + counts.late,
+                dropped: sum.dropped + counts.dropped,
+                panes_given_up: sum.panes_given_up + counts.panes_given_up,
+                bytes: sum.bytes + counts.bytes,
+            }
+        })
+    }
+
+    /// What the storage says.
+    pub fn storage_status(&self) -> StorageReport {
+        (self.storage)()
+    }
+
+    /// What the bus counts.
+    pub fn bus_counters(&self) -> Vec<(String, u64)> {
+        (self.bus)()
+    }
+
+    /// Whether an epoch has been waiting for the workers for too long.
+    pub fn is_stuck(&self) -> bool {
+        self.intake.oldest_wait().is_some_and(|waited| waited > STUCK_AFTER)
+    }
+
+    /// `healthy`, `degraded` when the storage can't be written, `stopping`, or `stuck`.
+    pub fn health(&self) -> &'static str {
+        match (self.is_stuck(), self.intake.is_open()) {
+            (true, _) => "stuck",
+            (_, false) => "stopping",
+            _ => "healthy",
+        }
+    }
+}
+
+/// Decoders at rest, so that requests find shapes that earlier ones taught.
+pub struct Decoders {
+    catalog: Arc<Catalog>,
+    limits: Limits,
+    at_rest: Mutex<Vec<Decoder>>,
+}
+
+/// More decoders than that are not kept: each may remember many shapes.
+const DECODERS_KEPT_MAX: usize = 8;
+
+impl Decoders {
+    /// None yet.
+    pub fn new(catalog: Arc<Catalog>, limits: Limits) -> Decoders {
+        Decoders { catalog, limits, at_rest: Mutex::default() }
+    }
+
+    /// One at rest, or a new one.
+    pub fn take(&self) -> Decoder {
+        let at_rest = self.at_rest.lock().pop();
+        at_rest.unwrap_or_else(|| Decoder::new(self.catalog.clone(), self.limits))
+    }
+
+    /// Back to rest.
+    pub fn put(&self, decoder: Decoder) {
+        let mut at_rest = self.at_rest.lock();
+        if at_rest.len() < DECODERS_KEPT_MAX {
+            at_rest.push(decoder);
+        }
+    }
+}
+
+/// All routes.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/api/v1/metrics", get(raw::metrics).post(ingest::post))
+        .route("/api/v1/metrics/batch", post(ingest::post))
+        .route("/api/v1/metrics/aggregate", get(aggregate::aggregate))
+        .route("/api/v1/series", get(aggregate::series))
+        .route("/api/v1/alerts", get(status::alerts))
+        .route("/api/v1/rejected", get(status::rejected))
+        .route("/health", get(status::health))
+        .route("/healthz", get(status::health))
+        .route("/livez", get(status::live))
+        .route("/readyz", get(status::ready))
+        .route("/status", get(status::status))
+        .route("/storage/status", get(status::storage))
+        .route("/metrics", get(exposition::metrics))
+        .fallback(not_found)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::disable())
+        .with_state(app)
+}
+
+async fn not_found() -> ApiError {
+    let detail = "expected one of /api/v1/{metrics, metrics/batch, metrics/aggregate, series, alerts, rejected}, \
+        /health, /livez, /readyz, /status, /storage/status, /metrics";
+    ApiError { status: StatusCode::NOT_FOUND, error: "not_found", detail: detail.into() }
+}
+
+async fn wrong_method() -> ApiError {
+    let detail = "this path is not for that method";
+    ApiError { status: StatusCode::METHOD_NOT_ALLOWED, error: "wrong_method", detail: detail.into() }
+}

@@ -1,0 +1,393 @@
+//! The one door down: decoded samples become numbered epochs.
+//!
+//! Callers hand in whole batches; one thread seals what has gathered into an epoch, stamps the arrival clock
+//! and submits it. While samples keep coming an epoch takes a few milliseconds, after a pause it closes at once;
+//! when nothing comes, a heartbeat carries the clock. Full means [`Full`]: the caller answers 503 or waits.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use dataflows::engine::Engine;
+use dataflows::epoch::{Epoch, SharedEpoch};
+use operators::catalog::Catalog;
+use operators::sample::{SECOND, Sample, TimeNs};
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::watch;
+
+use crate::telemetry::Telemetry;
+
+/// Limits and pace of the door.
+#[derive(Clone, Copy, Debug)]
+pub struct IntakeConfig {
+    /// Samples taken in but not yet visible; beyond, callers are held back.
+    pub in_flight_max: usize,
+    /// Shortest time between two epochs.
+    pub epoch_min: Duration,
+    /// Time between two epochs while samples keep coming: an epoch costs the same whether it carries one or thousands.
+    pub epoch_busy: Duration,
+    /// Longest time without an epoch.
+    pub heartbeat: Duration,
+    /// Bytes of panes; beyond, the oldest are given up.
+    pub memory_budget_bytes: u64,
+}
+
+impl Default for IntakeConfig {
+    fn default() -> Self {
+        IntakeConfig {
+            in_flight_max: 1_000_000,
+            epoch_min: Duration::from_millis(1),
+            epoch_busy: Duration::from_millis(4),
+            heartbeat: Duration::from_millis(100),
+            memory_budget_bytes: 1 << 30,
+        }
+    }
+}
+
+/// There is no room; here is the batch back, try again later.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Full(pub Vec<Sample>);
+
+/// Reads the arrival clock. Tests pass a clock of their own.
+pub type Clock = Arc<dyn Fn() -> TimeNs + Send + Sync>;
+
+/// Receives sealed epochs for storage; must not block.
+pub type Tap = Box<dyn Fn(&SharedEpoch) + Send + Sync>;
+
+/// The door.
+pub struct Intake {
+    config: IntakeConfig,
+    catalog: Arc<Catalog>,
+    clock: Clock,
+    open: Mutex<Open>,
+    arrived: Condvar,
+    /// Room was made, or the engine moved on.
+    progress: watch::Sender<u64>,
+    in_flight: AtomicU64,
+    sealed: Mutex<VecDeque<Sealed>>,
+    telemetry: Arc<Telemetry>,
+}
+
+#[derive(Default)]
+struct Open {
+    batches: Vec<Vec<Sample>>,
+    first_at: Option<Instant>,
+    sealed: u64,
+    closed: bool,
+}
+
+/// A sealed epoch on its way to being visible.
+struct Sealed {
+    number: u64,
+    samples: u64,
+    /// When its first batch came.
+    since: Option<Instant>,
+    sealed_at: Instant,
+}
+
+impl Intake {
+    /// A door whose epochs nobody seals yet; see [`Intake::seal_until_closed`].
+    pub fn new(
+        config: IntakeConfig,
+        catalog: Arc<Catalog>,
+        clock: Clock,
+        telemetry: Arc<Telemetry>,
+    ) -> Intake {
+        Intake {
+            config,
+            catalog,
+            clock,
+            open: Mutex::default(),
+            arrived: Condvar::new(),
+            progress: watch::Sender::new(0),
+            in_flight: AtomicU64::new(0),
+            sealed: Mutex::default(),
+            telemetry,
+        }
+    }
+
+    /// The arrival clock.
+    pub fn now_ns(&self) -> TimeNs {
+        (self.clock)()
+    }
+
+    /// Takes in a batch and gives the epoch that will carry it, for `min_epoch`.
+    ///
+    /// # Errors
+    /// If too much is in flight, or the door is closed.
+    pub fn submit(&self, batch: Vec<Sample>) -> Result<u64, Full> {
+        let len = batch.len() as u64;
+        let mut open = self.open.lock();
+        if open.closed || self.in_flight.load(Ordering::Relaxed) >= self.config.in_flight_max as u64 {
+            self.telemetry.intake_full.fetch_add(1, Ordering::Relaxed);
+            return Err(Full(batch));
+        }
+        let epoch = open.sealed + 1;
+        if len > 0 {
+            self.in_flight.fetch_add(len, Ordering::Relaxed);
+            open.first_at.get_or_insert_with(Instant::now);
+            let wake = open.batches.is_empty();
+            open.batches.push(batch);
+            drop(open);
+            if wake {
+                self.arrived.notify_one();
+            }
+        }
+        Ok(epoch)
+    }
+
+    /// Waits for room.
+    pub async fn room(&self) {
+        let mut progress = self.progress.subscribe();
+        while self.in_flight.load(Ordering::Relaxed) >= self.config.in_flight_max as u64 {
+            // The sender lives as long as `self`.
+            let _ = progress.changed().await;
+        }
+    }
+
+    /// Waits until `epoch` is visible to queries.
+    pub async fn visible(&self, epoch: u64) {
+        let mut progress = self.progress.subscribe();
+        let _ = progress.wait_for(|completed| *completed >= epoch).await;
+    }
+
+    /// Samples taken in and not yet visible.
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// The last sealed epoch.
+    pub fn sealed(&self) -> u64 {
+        self.open.lock().sealed
+    }
+
+    /// Whether it takes anything in.
+    pub fn is_open(&self) -> bool {
+        !self.open.lock().closed
+    }
+
+    /// Takes nothing in any more. What is inside still goes down.
+    pub fn close(&self) {
+        self.open.lock().closed = true;
+        self.arrived.notify_one();
+    }
+
+    /// How long the oldest sealed epoch has been waiting to be complete.
+    pub fn oldest_wait(&self) -> Option<Duration> {
+        self.sealed.lock().front().map(|front| front.sealed_at.elapsed())
+    }
+
+    /// To be called when `epoch` is complete on all workers.
+    pub fn completed(&self, epoch: u64) {
+        let now = Instant::now();
+        let mut sealed = self.sealed.lock();
+        while let Some(front) = sealed.front().filter(|front| front.number <= epoch) {
+            self.in_flight.fetch_sub(front.samples, Ordering::Relaxed);
+            if let Some(since) = front.since {
+                self.telemetry.arrival_to_visible.record(now - since);
+            }
+            sealed.pop_front();
+        }
+        drop(sealed);
+        self.progress.send_replace(epoch);
+    }
+
+    /// Seals epochs and submits them until the door is closed and empty. Runs on a thread of its own.
+    pub fn seal_until_closed(&self, engine: &Engine, tap: Tap) {
+        let mut budget = Budget {
+            bytes_max: self.config.memory_budget_bytes,
+            floor_ns: TimeNs::MIN,
+            checked_ns: TimeNs::MIN,
+        };
+        loop {
+            let Gathered { number, batches, since, closed, waited } = self.gather();
+            // Entries are taken after the batches: whoever pushed a sample had resolved its series before.
+            let entries = self.catalog.take_fresh();
+            let arrival_ns = self.now_ns();
+            let floor_ns = budget.floor_ns(engine, arrival_ns);
+            let epoch = Arc::new(Epoch { number, arrival_ns, floor_ns, batches, entries });
+            let samples = epoch.len() as u64;
+            self.sealed.lock().push_back(Sealed { number, samples, since, sealed_at: Instant::now() });
+            self.telemetry.epochs.fetch_add(1, Ordering::Relaxed);
+            tap(&epoch);
+            engine.submit(epoch);
+            if closed && samples == 0 {
+                return;
+            }
+            std::thread::sleep(if waited { self.config.epoch_min } else { self.config.epoch_busy });
+        }
+    }
+
+    /// Waits for something to seal, or for the heartbeat.
+    fn gather(&self) -> Gathered {
+        let mut open = self.open.lock();
+        let waited = open.batches.is_empty();
+        if waited && !open.closed {
+            self.arrived.wait_for(&mut open, self.config.heartbeat);
+        }
+        // In the same breath as the batches go: whoever comes now is told the next epoch.
+        open.sealed += 1;
+        Gathered {
+            number: open.sealed,
+            batches: std::mem::take(&mut open.batches),
+            since: open.first_at.take(),
+            closed: open.closed,
+            waited,
+        }
+    }
+}
+
+/// What gathered for an epoch.
+struct Gathered {
+    /// Number of the epoch.
+    number: u64,
+    batches: Vec<Vec<Sample>>,
+    /// When the first of it came.
+    since: Option<Instant>,
+    /// Whether the door is closed.
+    closed: bool,
+    /// Whether nothing had come yet when the sealer looked.
+    waited: bool,
+}
+
+/// Decides which panes are given up. A decision of the edge, so it travels in the epochs.
+struct Budget {
+    bytes_max: u64,
+    floor_ns: TimeNs,
+    checked_ns: TimeNs,
+}
+
+impl Budget {
+    /// The floor as of `arrival_ns`; looked at once a second.
+    fn floor_ns(&mut self, engine: &Engine, arrival_ns: TimeNs) -> TimeNs {
+        if arrival_ns < self.checked_ns.saturating_add(SECOND) {
+            return self.floor_ns;
+        }
+        self.checked_ns = arrival_ns;
+        let bytes: u64 = engine.shards().iter().map(|shard| shard.read().counts.bytes).sum();
+        if bytes > self.bytes_max {
+            let shards = engine.shards().iter().enumerate();
+            let spans = shards.filter_map(|(index, shard)| shard.read().span_ns(index));
+            if let Some((oldest_ns, newest_ns)) = spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) {
+                // A twentieth of what is held a second: the sweep takes a few to show what that freed.
+                let step_ns = newest_ns.saturating_sub(oldest_ns) / 20;
+                self.floor_ns = self.floor_ns.max(oldest_ns.saturating_add(step_ns.max(1)));
+            }
+        }
+        self.floor_ns
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dataflows::engine::Callbacks;
+    use dataflows::plan::Plan;
+    use operators::catalog::CatalogLimits;
+    use operators::sample::HOUR;
+    use operators::series::Target;
+    use std::sync::atomic::AtomicI64;
+
+    /// An engine with a door whose clock the test moves.
+    struct Rig {
+        engine: Arc<Engine>,
+        intake: Arc<Intake>,
+        clock: Arc<AtomicI64>,
+        catalog: Arc<Catalog>,
+    }
+
+    fn rig(config: IntakeConfig) -> (Rig, std::thread::JoinHandle<()>) {
+        let catalog = Arc::new(Catalog::new(CatalogLimits::default()));
+        let clock = Arc::new(AtomicI64::new(0));
+        let read = clock.clone();
+        let telemetry = Arc::new(Telemetry::default());
+        let now: Clock = Arc::new(move || read.load(Ordering::SeqCst));
+        let intake = Arc::new(Intake::new(config, catalog.clone(), now, telemetry));
+        let told = intake.clone();
+        let callbacks =
+            Callbacks { progress: Box::new(move |epoch| told.completed(epoch)), ..Callbacks::default() };
+        let engine = Arc::new(Engine::start(Plan::default(), callbacks).unwrap());
+        let sealer = {
+            let (intake, engine) = (intake.clone(), engine.clone());
+            std::thread::spawn(move || intake.seal_until_closed(&engine, Box::new(|_| {})))
+        };
+        (Rig { engine, intake, clock, catalog }, sealer)
+    }
+
+    #[test]
+    fn over_the_budget_the_oldest_panes_go_and_are_counted() {
+        let config = IntakeConfig {
+            memory_budget_bytes: 20_000,
+            heartbeat: Duration::from_millis(1),
+            ..IntakeConfig::default()
+        };
+        let (rig, sealer) = rig(config);
+        let series = rig.catalog.resolve(&Arc::new(Target::new("s", [])), "m").unwrap();
+        let sample = |s: i64| Sample { series, seq: 0, time_ns: s * SECOND, value: 1.0 };
+        let epoch = rig.intake.submit((0..3600).step_by(10).map(sample).collect()).unwrap();
+        rig.engine.wait_for(epoch);
+        let held = || rig.engine.shards()[0].read().counts;
+        assert!(held().bytes > 20_000, "{:?}", held());
+        // Each virtual second the floor rises; heartbeats carry it to the workers.
+        for second in 1..40 {
+            rig.clock.store(second * SECOND, Ordering::SeqCst);
+            let sealed = rig.intake.sealed();
+            rig.engine.wait_for(sealed + 2);
+        }
+        let counts = held();
+        assert!(counts.bytes <= 20_000 && counts.panes_given_up > 0, "{counts:?}");
+        let oldest_ns = rig.engine.shards()[0].read().span_ns(0).unwrap().0;
+        assert!(oldest_ns > 0 && oldest_ns < HOUR);
+        rig.intake.close();
+        sealer.join().unwrap();
+    }
+
+    #[test]
+    fn the_epoch_that_is_told_is_the_one_that_carries_the_batch() {
+        let told: Arc<Mutex<Vec<(i64, u64)>>> = Arc::default();
+        let (door, log) = (Arc::new(std::sync::OnceLock::<Arc<Intake>>::new()), told.clone());
+        let knocked = door.clone();
+        // The clock is read while an epoch is being sealed: the worst moment to come.
+        let clock: Clock = Arc::new(move || {
+            let mut log = log.lock();
+            let (Some(intake), true) = (knocked.get(), log.len() < 20) else { return 0 };
+            let time_ns = log.len() as i64;
+            let sample = Sample { series: 0, seq: 0, time_ns, value: 1.0 };
+            log.push((time_ns, intake.submit(vec![sample]).unwrap()));
+            0
+        });
+        let config = IntakeConfig { heartbeat: Duration::from_millis(1), ..IntakeConfig::default() };
+        let catalog = Arc::new(Catalog::new(CatalogLimits::default()));
+        let intake = Arc::new(Intake::new(config, catalog, clock, Arc::new(Telemetry::default())));
+        assert!(door.set(intake.clone()).is_ok());
+        let engine = Engine::start(Plan::default(), Callbacks::default()).unwrap();
+        let carried: Arc<Mutex<Vec<(i64, u64)>>> = Arc::default();
+        let seen = carried.clone();
+        let tap: Tap = Box::new(move |epoch| {
+            seen.lock().extend(epoch.batches.iter().flatten().map(|s| (s.time_ns, epoch.number)));
+        });
+        std::thread::scope(|scope| {
+            scope.spawn(|| intake.seal_until_closed(&engine, tap));
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while carried.lock().len() < 20 && Instant::now() < deadline {
+                std::thread::yield_now();
+            }
+            intake.close();
+        });
+        assert_eq!((*carried.lock()).len(), 20);
+        assert_eq!(*carried.lock(), *told.lock());
+    }
+
+    #[test]
+    fn a_full_door_gives_the_batch_back() {
+        let config = IntakeConfig { in_flight_max: 2, ..IntakeConfig::default() };
+        let catalog = Arc::new(Catalog::new(CatalogLimits::default()));
+        let intake = Intake::new(config, catalog, Arc::new(|| 0), Arc::new(Telemetry::default()));
+        let sample = Sample { series: 0, seq: 0, time_ns: 0, value: 1.0 };
+        assert_eq!(intake.submit(vec![sample; 3]), Ok(1));
+        assert_eq!(intake.submit(vec![sample]), Err(Full(vec![sample])));
+        intake.close();
+        assert!(intake.submit(Vec::new()).is_err());
+    }
+}

@@ -1,0 +1,160 @@
+//! The program: arguments in, exit code out.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use plantd_metric::arguments::Arguments;
+use plantd_metric::bus::topics::TopicTally;
+use plantd_metric::bus::{Receiver, ReceiverConfig};
+use plantd_metric::service::{Service, wall_clock, wiring};
+use plantd_metric::settings::{self, LogFormat, LoggingSettings, Origins, Settings};
+use plantd_metric::{health, service};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::filter::LevelFilter;
+
+/// Exit code of a wrong configuration: `EX_CONFIG` of sysexits.h.
+const EXIT_CONFIG: u8 = 78;
+/// Exit code when something could not be started: `EX_UNAVAILABLE`.
+const EXIT_UNAVAILABLE: u8 = 69;
+/// Exit code when not everything taken in reached its place before the stop.
+const EXIT_INCOMPLETE: u8 = 75;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let env = std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
+    match settings::load_traced(&arguments.flags(), env) {
+        Ok((settings, origins)) => run(&arguments, &settings, &origins),
+        Err(errors) => {
+            eprintln!("{errors}");
+            ExitCode::from(EXIT_CONFIG)
+        }
+    }
+}
+
+fn run(arguments: &Arguments, settings: &Settings, origins: &Origins) -> ExitCode {
+    if arguments.check_config {
+        println!("configuration is good: {}", settings.mode());
+        return ExitCode::SUCCESS;
+    }
+    if arguments.print_config {
+        print!("{}", settings::print(settings, origins));
+        return ExitCode::SUCCESS;
+    }
+    if let Some(url) = &arguments.check_health {
+        return match health::check(url.as_deref(), settings.http.listen) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => failed(EXIT_UNAVAILABLE, &why),
+        };
+    }
+    start_logging(&settings.logging);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(why) => return failed(EXIT_UNAVAILABLE, &why),
+    };
+    let code = match arguments.list_topics {
+        Some(watched) => runtime.block_on(list_topics(settings, watched)),
+        None => runtime.block_on(serve(settings)),
+    };
+    // Blocking work that hangs does not keep the process.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    code
+}
+
+fn failed(code: u8, why: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("plantd-metric: {why}");
+    ExitCode::from(code)
+}
+
+fn start_logging(logging: &LoggingSettings) {
+    let level: LevelFilter = logging.level.word().parse().unwrap_or(LevelFilter::INFO);
+    let in_colour = std::io::stderr().is_terminal();
+    let plain =
+        tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(in_colour);
+    match logging.format {
+        LogFormat::Text => plain.init(),
+        LogFormat::Json => plain.json().init(),
+    }
+}
+
+/// Runs until SIGTERM or SIGINT; a second one stops at once.
+async fn serve(settings: &Settings) -> ExitCode {
+    let (mut terminate, mut interrupt) =
+        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+            (Err(why), _) | (_, Err(why)) => return failed(EXIT_UNAVAILABLE, &why),
+        };
+    let started = tokio::select! {
+        started = Service::start(settings, wall_clock()) => started,
+        _ = terminate.recv() => return ExitCode::SUCCESS,
+        _ = interrupt.recv() => return ExitCode::SUCCESS,
+    };
+    let service = match started {
+        Ok(service) => service,
+        Err(why) => return failed(EXIT_UNAVAILABLE, &why),
+    };
+    announce(settings, &service);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping: draining what was taken in; a second signal stops at once");
+    tokio::select! {
+        complete = service.stop() => {
+            if complete {
+                tracing::info!("stopped");
+                ExitCode::SUCCESS
+            } else {
+                failed(EXIT_INCOMPLETE, &"stopped before everything was written out")
+            }
+        }
+        _ = terminate.recv() => failed(EXIT_INCOMPLETE, &"stopped at once"),
+        _ = interrupt.recv() => failed(EXIT_INCOMPLETE, &"stopped at once"),
+    }
+}
+
+fn announce(settings: &Settings, service: &service::Service) {
+    tracing::info!(mode = %settings.mode(), workers = settings.performance.worker_count, "started");
+    if let Some(addr) = service.http_addr {
+        tracing::info!("API on http://{addr}");
+    }
+    if let (Some(frontend), Some(backend)) = (service.frontend, service.backend) {
+        tracing::info!(
+            "embedded bus: publishers connect to tcp://{frontend}, subscribers to tcp://{backend}"
+        );
+    }
+}
+
+/// Prints the topics seen on the bus, with rates.
+async fn list_topics(settings: &Settings, watched: Duration) -> ExitCode {
+    // With an embedded bus, the process that runs it is asked like any other.
+    let embedded = Some(&settings.bus.embedded).filter(|embedded| embedded.enabled);
+    let inside = embedded.map(|embedded| embedded.backend.replace('*', "127.0.0.1"));
+    let config = match wiring::receiver(settings, inside.as_deref()) {
+        Ok(config) => ReceiverConfig { topics: vec!["*".into()], ..config },
+        Err(why) => return failed(EXIT_CONFIG, &why),
+    };
+    let mut receiver = match Receiver::start(config).await {
+        Ok(receiver) => receiver,
+        Err(why) => return failed(EXIT_UNAVAILABLE, &why),
+    };
+    let mut tally = TopicTally::new(10_000);
+    let listen = async {
+        while let Some(batch) = receiver.recv().await {
+            tally.add(&batch);
+        }
+    };
+    // Runs into its time-out as a rule.
+    let _ = tokio::time::timeout(watched, listen).await;
+    println!("{:>12} {:>10} {:>14}  topic", "messages", "per s", "bytes");
+    let seen = tally.seen(watched);
+    for row in &seen {
+        println!("{:>12} {:>10.1} {:>14}  {}", row.messages, row.per_second, row.bytes, row.topic);
+    }
+    let asked: Vec<&str> =
+        settings.bus.endpoints.iter().map(String::as_str).chain(inside.as_deref()).collect();
+    println!("{} topics in {watched:?} from {}", seen.len(), asked.join(", "));
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,292 @@
+//! The service: start and stop, told as a story.
+//!
+//! Start: the embedded bus, so that others can join; engine, storage and notifier; the API; the bus's
+//! receiving side; the producer last, so that its first message finds a subscriber. Stop: the other way
+//! round, so that everything taken in still reaches its place.
+
+mod consumer;
+mod own;
+pub mod wiring;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use operators::sample::TimeNs;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::bus::{BusCounters, Forwarder, Publisher, Receiver};
+use crate::codec::decoder::Decoder;
+use crate::collectors;
+use crate::http::serve::serve;
+use crate::http::{App, Decoders, StorageReport};
+use crate::intake::Clock;
+use crate::producer::{Producer, ProducerConfig};
+use crate::settings::{Mode, Settings, StorageKind};
+use consumer::{BusFeed, Consumer};
+
+/// Why the service can't start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The engine.
+    Engine(String),
+    /// The storage.
+    Storage(String),
+    /// The notifier.
+    Notifier(String),
+    /// The bus.
+    Bus(String),
+    /// The API.
+    Http(String),
+    /// The producer.
+    Producer(String),
+    /// A thread.
+    Thread(String),
+}
+
+impl StartError {
+    fn engine(why: String) -> StartError {
+        StartError::Engine(why)
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (room, why) = match self {
+            StartError::Engine(why) => ("engine", why),
+            StartError::Storage(why) => ("storage", why),
+            StartError::Notifier(why) => ("alerts.webhook_url", why),
+            StartError::Bus(why) => ("bus", why),
+            StartError::Http(why) => ("http.listen", why),
+            StartError::Producer(why) => ("collection", why),
+            StartError::Thread(why) => ("thread", why),
+        };
+        write!(f, "{room}: {why}")
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// The wall clock: the only one that becomes state, by way of the epochs.
+pub fn wall_clock() -> Clock {
+    Arc::new(|| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        TimeNs::try_from(since.as_nanos()).unwrap_or(TimeNs::MAX)
+    })
+}
+
+/// A running service.
+pub struct Service {
+    /// Where the API listens, if it does.
+    pub http_addr: Option<SocketAddr>,
+    /// Where publishers connect to the embedded bus.
+    pub frontend: Option<SocketAddr>,
+    /// Where subscribers connect to it.
+    pub backend: Option<SocketAddr>,
+    consumer: Option<Consumer>,
+    forwarder: Option<Forwarder>,
+    receiving: Option<(JoinHandle<()>, CancellationToken)>,
+    producing: Option<(JoinHandle<()>, CancellationToken)>,
+    serving: Option<(JoinHandle<()>, CancellationToken)>,
+    stop_timeout: Duration,
+}
+
+impl Service {
+    /// Starts what the settings' mode says.
+    ///
+    /// # Errors
+    /// The first thing that can't start.
+    pub async fn start(settings: &Settings, clock: Clock) -> Result<Service, StartError> {
+        let mode = settings.mode();
+        let mut service = Service {
+            http_addr: None,
+            frontend: None,
+            backend: None,
+            consumer: None,
+            forwarder: None,
+            receiving: None,
+            producing: None,
+            serving: None,
+            stop_timeout: settings.service.stop_timeout,
+        };
+        if settings.bus.embedded.enabled {
+            service.start_embedded_bus(settings).await?;
+        }
+        let consumer = match mode {
+            Mode::Producer => Consumer::start(&own_only(settings), clock)?,
+            _ => Consumer::start(settings, clock)?,
+        };
+        let mut counters = None;
+        if mode != Mode::Producer {
+            counters = Some(service.start_receiving(settings, &consumer).await?);
+        }
+        if settings.http.enabled {
+            service.start_api(settings, &consumer, counters).await?;
+        }
+        if mode != Mode::Consumer {
+            service.start_producing(settings, &consumer).await?;
+        }
+        service.consumer = Some(consumer);
+        Ok(service)
+    }
+
+    async fn start_embedded_bus(&mut self, settings: &Settings) -> Result<(), StartError> {
+        let config = wiring::forwarder(settings).map_err(|e| StartError::Bus(e.to_string()))?;
+        let forwarder = Forwarder::start(config).await.map_err(|e| StartError::Bus(e.to_string()))?;
+        self.frontend = forwarder.publishers().first().copied();
+        self.backend = forwarder.subscribers().first().copied();
+        self.forwarder = Some(forwarder);
+        Ok(())
+    }
+
+    async fn start_receiving(
+        &mut self,
+        settings: &Settings,
+        consumer: &Consumer,
+    ) -> Result<Arc<BusCounters>, StartError> {
+        let inside = self.backend.map(inside);
+        let config =
+            wiring::receiver(settings, inside.as_deref()).map_err(|e| StartError::Bus(e.to_string()))?;
+        let receiver = Receiver::start(config).await.map_err(|e| StartError::Bus(e.to_string()))?;
+        let (counters, stop) = (receiver.counters(), receiver.stop_token());
+        let feed = BusFeed {
+            intake: consumer.intake.clone(),
+            rejects: consumer.rejects.clone(),
+            telemetry: consumer.telemetry.clone(),
+            decoder: Decoder::new(consumer.catalog.clone(), wiring::limits(settings)),
+        };
+        self.receiving = Some((tokio::spawn(feed.run(receiver)), stop));
+        Ok(counters)
+    }
+
+    async fn start_api(
+        &mut self,
+        settings: &Settings,
+        consumer: &Consumer,
+        bus: Option<Arc<BusCounters>>,
+    ) -> Result<(), StartError> {
+        let listen = settings.http.listen;
+        let listener =
+            TcpListener::bind(listen).await.map_err(|e| StartError::Http(format!("{listen}: {e}")))?;
+        self.http_addr = listener.local_addr().ok();
+        let storage = consumer.storage.clone();
+        let reader = storage.as_ref().and_then(|storage| storage.delivery.reader());
+        let none = || StorageReport {
+            status: "none".into(),
+            json: serde_json::json!({ "type": "none", "status": "none" }),
+            counters: Vec::new(),
+        };
+        let app = App {
+            config: wiring::http(settings),
+            mode: settings.mode().word().into(),
+            engine: consumer.engine.clone(),
+            intake: consumer.intake.clone(),
+            catalog: consumer.catalog.clone(),
+            rejects: consumer.rejects.clone(),
+            telemetry: consumer.telemetry.clone(),
+            board: consumer.board.clone(),
+            decoders: Decoders::new(consumer.catalog.clone(), wiring::limits(settings)),
+            reader,
+            storage: Box::new(move || storage.as_ref().map_or_else(none, |storage| storage.report())),
+            bus: Box::new(bus_report(bus, self.forwarder.as_ref().map(Forwarder::counters))),
+            memory_budget_bytes: settings.windows.memory_budget_bytes,
+        };
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(serve(listener, Arc::new(app), stop.clone(), Duration::from_secs(1)));
+        self.serving = Some((task, stop));
+        Ok(())
+    }
+
+    async fn start_producing(&mut self, settings: &Settings, consumer: &Consumer) -> Result<(), StartError> {
+        let inside = self.frontend.map(inside);
+        let config =
+            wiring::publisher(settings, inside.as_deref()).map_err(|e| StartError::Bus(e.to_string()))?;
+        let publisher = Publisher::start(config).await.map_err(|e| StartError::Bus(e.to_string()))?;
+        let collection = wiring::collection(settings);
+        let mut opened = collectors::open(&collection).map_err(|e| StartError::Producer(e.to_string()))?;
+        if settings.collection.application_metrics {
+            opened.push(own::collector(settings, consumer));
+        }
+        let pace = ProducerConfig {
+            interval: settings.service.interval,
+            metrics_max: settings.service.batch_size,
+            ..ProducerConfig::default()
+        };
+        let producer = Producer::new(pace, opened).map_err(|e| StartError::Producer(e.to_string()))?;
+        let envelope = settings.bus.envelope.clone();
+        let in_one_frame = settings.bus.framing == crate::settings::Framing::Envelope;
+        let stop = CancellationToken::new();
+        let stopped = stop.clone().cancelled_owned();
+        let task = tokio::spawn(async move {
+            // A publisher that is not connected yet would drop the first round.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let publish = |topic: &str, payload: &[u8]| {
+                let topic = if in_one_frame { envelope.as_str() } else { topic };
+                publisher.send(topic.as_bytes(), payload);
+            };
+            producer.run(publish, stopped).await;
+            publisher.shutdown().await;
+        });
+        self.producing = Some((task, stop));
+        Ok(())
+    }
+
+    /// Stops in order; returns whether everything taken in reached its place in time.
+    pub async fn stop(mut self) -> bool {
+        let deadline = Instant::now() + self.stop_timeout;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        for (task, stop) in [self.producing.take(), self.receiving.take()].into_iter().flatten() {
+            stop.cancel();
+            let _ = tokio::time::timeout(left() / 4, task).await;
+        }
+        if let Some((_, stop)) = &self.serving {
+            stop.cancel();
+        }
+        let drained = match self.consumer.take() {
+            Some(consumer) => consumer.stop(left().mul_f64(0.9)).await,
+            None => true,
+        };
+        if let Some((task, _)) = self.serving.take() {
+            let _ = tokio::time::timeout(left(), task).await;
+        }
+        if let Some(forwarder) = self.forwarder.take() {
+            let _ = tokio::time::timeout(left(), forwarder.shutdown()).await;
+        }
+        drained
+    }
+}
+
+/// What the receiver counts, and behind it under `embedded_` what the embedded bus does.
+fn bus_report(
+    receiver: Option<Arc<BusCounters>>,
+    embedded: Option<Arc<BusCounters>>,
+) -> impl Fn() -> Vec<(String, u64)> {
+    move || {
+        let of =
+            |counters: &Option<Arc<BusCounters>>| counters.as_ref().map_or_else(Vec::new, |c| c.snapshot());
+        let received = of(&receiver).into_iter().map(|(name, count)| (name.to_string(), count));
+        received
+            .chain(of(&embedded).into_iter().map(|(name, count)| (format!("embedded_{name}"), count)))
+            .collect()
+    }
+}
+
+/// A producer has an engine for its own telemetry alone: it stores nothing and watches nothing.
+fn own_only(settings: &Settings) -> Settings {
+    let mut settings = settings.clone();
+    settings.storage.kind = StorageKind::None;
+    settings.alerts.enabled = false;
+    settings.performance.worker_count = 1;
+    settings
+}
+
+/// How the process itself reaches a bound address.
+fn inside(addr: SocketAddr) -> String {
+    match addr.ip().is_unspecified() {
+        true => format!("tcp://127.0.0.1:{}", addr.port()),
+        false => format!("tcp://{addr}"),
+    }
+}

@@ -1,0 +1,297 @@
+//! Settings -> the configuration that each room takes. No decisions beyond units and names.
+
+use std::time::Duration;
+
+use dataflows::plan::Plan;
+use operators::alert::Timing;
+use operators::alerts::Rule;
+use operators::catalog::CatalogLimits;
+use operators::sample::DurationNs;
+use operators::series::TargetMatcher;
+use operators::tier::{Tier, WindowPlan};
+
+use crate::alerts::RuleTexts;
+use crate::bus::{
+    Attach, BusError, Endpoint, ForwarderConfig, Framing, LinkConfig, PublisherConfig, ReceiveKind,
+    ReceiverConfig, TransportKind,
+};
+use crate::codec::decoder::Limits;
+use crate::collectors::CollectionConfig;
+use crate::collectors::command::CommandConfig;
+use crate::collectors::scrape::ScrapeConfig;
+use crate::delivery::DeliveryConfig;
+use crate::http::HttpConfig;
+use crate::intake::IntakeConfig;
+use crate::settings::{self, BusSettings, RuleSettings, Settings};
+use crate::sinks::SinkConfig;
+use crate::sinks::file::{FileConfig, FileFormat, Rotation};
+
+fn ns(duration: Duration) -> DurationNs {
+    DurationNs::try_from(duration.as_nanos()).unwrap_or(DurationNs::MAX)
+}
+
+/// What the engine runs.
+pub fn plan(settings: &Settings) -> Plan {
+    let windows = &settings.windows;
+    let tiers: Vec<Tier> =
+        windows.tiers.iter().map(|t| Tier { width_ns: ns(t.width), retention_ns: ns(t.retention) }).collect();
+    let held_ns = tiers.last().map_or(0, |tier| tier.retention_ns);
+    let rules = if settings.alerts.enabled { settings.alerts.rules.as_slice() } else { &[] };
+    Plan {
+        workers: settings.performance.worker_count,
+        windows: WindowPlan {
+            tiers,
+            lateness_ns: ns(windows.lateness),
+            correction_horizon_ns: windows.correction_horizon.map_or(held_ns, ns),
+            idle_timeout_ns: ns(windows.idle_timeout),
+        },
+        rules: rules.iter().map(|rule| self::rule(rule, ns(settings.alerts.stale))).collect(),
+        epochs_queued_max: 16,
+        recent_bytes: windows.recent_bytes as usize,
+    }
+}
+
+fn rule(rule: &RuleSettings, stale_ns: DurationNs) -> Rule {
+    let operator = rule.operator.word().parse();
+    Rule {
+        name: rule.name.as_str().into(),
+        metric: rule.metric.clone(),
+        matcher: TargetMatcher {
+            service: rule.service.clone(),
+            tags: rule.tags.iter().map(|(n, v)| (n.clone(), v.clone())).collect(),
+        },
+        // The settings' operators are those of the conditions' table: a test holds them together.
+        operator: operator.expect("every operator of the settings is a condition"),
+        threshold: rule.threshold,
+        timing: Timing { duration_ns: ns(rule.duration), stale_ns },
+    }
+}
+
+/// The texts of the rules, in the plan's order.
+pub fn rule_texts(settings: &Settings) -> Vec<RuleTexts> {
+    let rules = if settings.alerts.enabled { settings.alerts.rules.as_slice() } else { &[] };
+    let texts = rules.iter().map(|rule| RuleTexts {
+        name: rule.name.as_str().into(),
+        metric: rule.metric.as_str().into(),
+        operator: rule.operator.word().into(),
+        threshold: rule.threshold,
+        severity: rule.severity.as_str().into(),
+        message: rule.message.as_str().into(),
+    });
+    texts.collect()
+}
+
+/// Limits of the catalog.
+pub fn catalog_limits(settings: &Settings) -> CatalogLimits {
+    CatalogLimits {
+        series_max: settings.windows.series_max,
+        series_per_service_max: settings.windows.series_per_service_max,
+    }
+}
+
+/// What makes a sample acceptable.
+pub fn limits(settings: &Settings) -> Limits {
+    let ingest = &settings.ingest;
+    Limits {
+        tags_len_max: ingest.tags_per_series_max,
+        name_len_max: ingest.name_len_max,
+        tag_len_max: ingest.tag_len_max,
+        future_max_ns: ns(ingest.future_max),
+    }
+}
+
+/// The door.
+pub fn intake(settings: &Settings) -> IntakeConfig {
+    IntakeConfig {
+        // `buffer_size` counts messages; a hundred samples to each is plenty.
+        in_flight_max: settings.performance.buffer_size.saturating_mul(100),
+        memory_budget_bytes: settings.windows.memory_budget_bytes,
+        ..IntakeConfig::default()
+    }
+}
+
+/// Limits of the API.
+pub fn http(settings: &Settings) -> HttpConfig {
+    let http = &settings.http;
+    HttpConfig {
+        body_bytes_max: http.body_bytes_max as usize,
+        header_timeout: http.header_timeout,
+        request_timeout: http.request_timeout,
+        connections_max: http.connections_max,
+        results_max: http.results_max,
+        compression: settings.performance.compression,
+    }
+}
+
+/// The storage backend.
+pub fn sink(settings: &Settings) -> SinkConfig {
+    let storage = &settings.storage;
+    let (rotation, file_bytes_max) = match storage.rotation {
+        settings::Rotation::Daily => (Rotation::Daily, FileConfig::default().file_bytes_max),
+        settings::Rotation::Hourly => (Rotation::Hourly, FileConfig::default().file_bytes_max),
+        settings::Rotation::Size(bytes) => (Rotation::Size, bytes),
+    };
+    SinkConfig {
+        kind: storage.kind.word().into(),
+        file: FileConfig {
+            path: storage.path.clone().into(),
+            format: match storage.format {
+                settings::FileFormat::Json => FileFormat::Json,
+                settings::FileFormat::Csv => FileFormat::Csv,
+                settings::FileFormat::Parquet => FileFormat::Parquet,
+            },
+            rotation,
+            file_bytes_max,
+            compression: storage.compression,
+            retention_ns: storage.retention.map(ns),
+            retention_bytes: Some(storage.bytes_max),
+        },
+    }
+}
+
+/// The queue before the storage.
+pub fn delivery(settings: &Settings) -> DeliveryConfig {
+    DeliveryConfig {
+        queue_samples_max: (settings.storage.queue_len_max as u64).saturating_mul(100),
+        batch_samples: settings.performance.batch_size as u64,
+        flush_interval: settings.performance.flush_interval,
+        ..DeliveryConfig::default()
+    }
+}
+
+fn link(bus: &BusSettings) -> LinkConfig {
+    let defaults = LinkConfig::default();
+    LinkConfig {
+        reconnect_min: defaults.reconnect_min.min(bus.reconnect_max),
+        reconnect_max: bus.reconnect_max,
+        heartbeat_interval: bus.heartbeat.unwrap_or(Duration::ZERO),
+        ..defaults
+    }
+}
+
+fn endpoints(connect: &[String], bind: &[String]) -> Result<Vec<Endpoint>, BusError> {
+    let connect = connect.iter().map(|text| Endpoint::parse(text, Attach::Connect));
+    connect.chain(bind.iter().map(|text| Endpoint::parse(text, Attach::Bind))).collect()
+}
+
+/// The receiving side of the bus; `inside` is the embedded bus's backend, if there is one.
+///
+/// # Errors
+/// An endpoint that can't be read.
+pub fn receiver(settings: &Settings, inside: Option<&str>) -> Result<ReceiverConfig, BusError> {
+    let bus = &settings.bus;
+    let mut endpoints = endpoints(&bus.endpoints, &bus.bind)?;
+    if let Some(inside) = inside {
+        endpoints.push(Endpoint::parse(inside, Attach::Connect)?);
+    }
+    Ok(ReceiverConfig {
+        endpoints,
+        kind: match bus.kind {
+            settings::BusKind::Sub => ReceiveKind::Sub,
+            settings::BusKind::Pull => ReceiveKind::Pull,
+        },
+        topics: bus.topics.clone(),
+        max_frame_bytes: bus.frame_bytes_max as usize,
+        queue_batches: (bus.queue_len_max / 64).max(16),
+        link: link(bus),
+        transport: match bus.transport {
+            settings::Transport::Native => TransportKind::Zmtp,
+            settings::Transport::Zeromq => TransportKind::Zeromq,
+        },
+        ..ReceiverConfig::default()
+    })
+}
+
+/// The publishing side of the bus; `inside` is the embedded bus's frontend, if there is one.
+///
+/// # Errors
+/// An endpoint that can't be read.
+pub fn publisher(settings: &Settings, inside: Option<&str>) -> Result<PublisherConfig, BusError> {
+    let bus = &settings.bus;
+    let mut endpoints = endpoints(&bus.publish_endpoints, &bus.publish_bind)?;
+    if let Some(inside) = inside {
+        endpoints.push(Endpoint::parse(inside, Attach::Connect)?);
+    }
+    let framing = match bus.framing {
+        settings::Framing::Frames => Framing::Frames,
+        settings::Framing::Envelope => Framing::Envelope,
+    };
+    Ok(PublisherConfig {
+        endpoints,
+        framing,
+        queue_messages: bus.queue_len_max,
+        link: link(bus),
+        ..PublisherConfig::default()
+    })
+}
+
+/// The embedded bus.
+///
+/// # Errors
+/// An endpoint that can't be read.
+pub fn forwarder(settings: &Settings) -> Result<ForwarderConfig, BusError> {
+    let embedded = &settings.bus.embedded;
+    Ok(ForwarderConfig {
+        publishers: vec![Endpoint::parse(&embedded.frontend, Attach::Bind)?],
+        subscribers: vec![Endpoint::parse(&embedded.backend, Attach::Bind)?],
+        max_frame_bytes: settings.bus.frame_bytes_max as usize,
+        queue_messages: settings.bus.queue_len_max,
+        link: link(&settings.bus),
+        ..ForwarderConfig::default()
+    })
+}
+
+/// What a producer measures, its own metrics apart.
+pub fn collection(settings: &Settings) -> CollectionConfig {
+    let (service, collection) = (&settings.service, &settings.collection);
+    let pairs = |tags: &std::collections::BTreeMap<String, String>| -> Vec<(String, String)> {
+        tags.iter().map(|(n, v)| (n.clone(), v.clone())).collect()
+    };
+    let families: Vec<String> = collection.own_metrics().map(String::from).collect();
+    let scrapes = collection.scrapes().map(|scrape| ScrapeConfig {
+        url: scrape.url.as_str().into(),
+        service: scrape.service.clone().unwrap_or_else(|| ScrapeConfig::default().service),
+        tags: pairs(&scrape.tags),
+        families: families.clone(),
+        timeout: scrape.timeout,
+        body_max_bytes: scrape.body_bytes_max as usize,
+        interval: scrape.interval,
+    });
+    let commands = collection.custom.iter().map(|custom| CommandConfig {
+        name: custom.command.first().cloned().unwrap_or_default(),
+        argv: custom.command.clone(),
+        service: custom.service.clone().unwrap_or_else(|| CommandConfig::default().service),
+        tags: pairs(&custom.tags),
+        timeout: custom.timeout,
+        output_max_bytes: custom.output_bytes_max as usize,
+        interval: custom.interval,
+    });
+    CollectionConfig {
+        service: service.name.clone(),
+        host: service.host.clone(),
+        tags: pairs(&service.tags),
+        system: if collection.system_metrics { collection.system.clone() } else { Vec::new() },
+        scrapes: if collection.application_metrics { scrapes.collect() } else { Vec::new() },
+        commands: if collection.custom_metrics { commands.collect() } else { Vec::new() },
+        ..CollectionConfig::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operator_of_the_settings_is_a_condition() {
+        for word in settings::Operator::WORDS {
+            let operator = settings::Operator::from_word(word).unwrap();
+            let rule = rule(&RuleSettings { operator, ..RuleSettings::default() }, 0);
+            assert_eq!(rule.operator.symbol(), *word);
+        }
+    }
+
+    #[test]
+    fn the_default_settings_make_a_sound_plan() {
+        assert_eq!(plan(&Settings::default()).check(), Ok(()));
+    }
+}

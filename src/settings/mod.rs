@@ -1,0 +1,104 @@
+//! Configuration: YAML file, environment, command line -> one validated [`Settings`].
+//!
+//! As written -> validated, in two steps: the sources become one tree of `written` nodes that know where they
+//! were given; the sections' tables give them meaning. All that is wrong is reported at once, with its place.
+//!
+//! # Layout
+//! - one file a section: [`service`] (with logging), [`bus`], [`http`] (with ingest), [`windows`], [`storage`],
+//!   [`collection`], [`alerts`], [`performance`]; each ends with the table of its keys
+//! - [`words`]: value types: choices, secrets, addresses; [`units`]: durations and sizes
+//! - [`machine`]: what defaults follow the machine
+//! - [`mod@load`]: sources, lowest first: defaults, file, environment, flags
+//! - [`mod@env`]: variables; `yaml`: the file; `written`: the tree both give
+//! - `kinds`: how values are read and shown; `compounds`: lists, tags, what may be absent; [`section`]: how tables of keys are
+//! - `check`: defaults that follow other keys, combinations that cannot be
+//! - [`print()`]: settings -> YAML; [`report`]: places and problems
+
+pub mod alerts;
+pub mod bus;
+pub mod collection;
+pub mod http;
+pub mod machine;
+pub mod performance;
+pub mod service;
+pub mod storage;
+pub mod windows;
+pub mod words;
+
+pub mod units;
+
+pub mod load;
+
+pub mod env;
+mod written;
+mod yaml;
+
+mod compounds;
+mod kinds;
+pub mod section;
+
+mod check;
+mod print;
+pub mod report;
+
+use compounds::Sub;
+use section::section;
+
+pub use load::{Flags, load, load_traced};
+pub use print::print;
+pub use report::{Origin, Origins, Problem, SettingsErrors};
+
+pub use alerts::{AlertsSettings, Operator, RuleSettings};
+pub use bus::{BusKind, BusSettings, EmbeddedBusSettings, Framing, Transport};
+pub use collection::{Application, CollectionSettings, CommandSettings, ScrapeSettings};
+pub use http::{HttpSettings, IngestSettings};
+pub use performance::PerformanceSettings;
+pub use service::{Level, LogFormat, LoggingSettings, Mode, ServiceSettings};
+pub use storage::{FileFormat, Precision, Rotation, StorageKind, StorageSettings};
+pub use windows::{Tier, WindowsSettings};
+pub use words::{HttpUrl, Secret};
+
+/// The whole configuration, validated. `Default` is that of a consumer with nothing configured.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settings {
+    /// What this process is.
+    pub service: ServiceSettings,
+    /// How it speaks.
+    pub logging: LoggingSettings,
+    /// Where messages come from and go to.
+    pub bus: BusSettings,
+    /// The API.
+    pub http: HttpSettings,
+    /// What makes a sample acceptable.
+    pub ingest: IngestSettings,
+    /// Panes, tiers, time, limits.
+    pub windows: WindowsSettings,
+    /// Where messages are stored.
+    pub storage: StorageSettings,
+    /// What a producer measures.
+    pub collection: CollectionSettings,
+    /// Rules and receivers.
+    pub alerts: AlertsSettings,
+    /// Batches, workers, queues.
+    pub performance: PerformanceSettings,
+}
+
+section! { Settings requires [] {
+    "service" => service: Sub,
+    "logging" => logging: Sub,
+    "bus" => bus: Sub,
+    "http" => http: Sub,
+    "ingest" => ingest: Sub,
+    "windows" => windows: Sub,
+    "storage" => storage: Sub,
+    "collection" => collection: Sub,
+    "alerts" => alerts: Sub,
+    "performance" => performance: Sub,
+} }
+
+impl Settings {
+    /// The mode: consumer, producer or standalone.
+    pub fn mode(&self) -> Mode {
+        self.service.mode
+    }
+}

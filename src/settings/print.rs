@@ -1,0 +1,91 @@
+//! Settings as YAML that reads back as the same, secrets masked, each value with where it was given.
+
+use super::Settings;
+use super::kinds::Shown;
+use super::report::Origins;
+use super::section::{joined, show_section};
+
+/// The effective configuration. Reading the print gives `settings` again, but for masked secrets.
+pub fn print(settings: &Settings, origins: &Origins) -> String {
+    let mut printer = Printer { origins, lines: String::new() };
+    if let Shown::Map(sections) = show_section(settings) {
+        for (name, section) in sections {
+            printer.entry(&format!("{name}:"), 0, &name, &section);
+        }
+    }
+    printer.lines
+}
+
+struct Printer<'a> {
+    origins: &'a Origins,
+    lines: String,
+}
+
+impl Printer<'_> {
+    /// A line that begins with `head`, a key or the dash of a list, and the lines below it.
+    fn entry(&mut self, head: &str, depth: usize, path: &str, value: &Shown) {
+        let indent = "  ".repeat(depth);
+        if let Some(inline) = inline(value) {
+            let origin = self.origins.of(path);
+            self.lines += &format!("{indent}{head} {inline}  # {origin}\n");
+            return;
+        }
+        self.lines += &format!("{indent}{head}\n");
+        match value {
+            Shown::Map(entries) => {
+                for (key, value) in entries {
+                    self.entry(&format!("{}:", quoted(key)), depth + 1, &joined(path, key), value);
+                }
+            }
+            Shown::List(entries) => {
+                for (at, value) in entries.iter().enumerate() {
+                    self.entry("-", depth + 1, &format!("{path}[{at}]"), value);
+                }
+            }
+            Shown::Null | Shown::Word(_) | Shown::Text(_) => {}
+        }
+    }
+}
+
+/// What fits on the line of its key: scalars, lists of them, and what is empty.
+fn inline(value: &Shown) -> Option<String> {
+    match value {
+        Shown::Null => Some("null".into()),
+        Shown::Word(word) => Some(word.clone()),
+        Shown::Text(text) => Some(quoted(text)),
+        Shown::Map(entries) => entries.is_empty().then(|| "{}".into()),
+        Shown::List(entries) => {
+            let parts: Option<Vec<String>> = entries
+                .iter()
+                .map(|entry| match entry {
+                    Shown::Map(_) | Shown::List(_) => None,
+                    scalar => inline(scalar),
+                })
+                .collect();
+            parts.map(|parts| format!("[{}]", parts.join(", ")))
+        }
+    }
+}
+
+/// `text` as it is where YAML reads the same text, else in double quotes.
+fn quoted(text: &str) -> String {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '/' | '-');
+    let begins = text.starts_with(|c: char| c.is_ascii_alphabetic() || matches!(c, '/' | '.'));
+    let word =
+        matches!(text.to_ascii_lowercase().as_str(), "true" | "false" | "null" | "yes" | "no" | "on" | "off");
+    let number = text.parse::<f64>().is_ok();
+    if begins && !word && !number && text.chars().all(fits) {
+        return text.to_string();
+    }
+    let escaped: String = text
+        .chars()
+        .map(|c| match c {
+            '"' => "\\\"".into(),
+            '\\' => "\\\\".into(),
+            '\n' => "\\n".into(),
+            c if c.is_control() => format!("\\u{:04x}", u32::from(c)),
+            c => c.to_string(),
+        })
+        .collect();
+    format!("\"{escaped}\"")
+}
