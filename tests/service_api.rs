@@ -1,0 +1,27 @@
+//! The API of the whole service, field by field: what the document and the README show, and what is refused.
+//!
+//! # Layout
+//! - `running`: the service within the test's process, and an HTTP client
+//! - `ingest`: bodies in; `raw`: raw samples out; `aggregate`, `windows`: windows out
+//! - `status`: health, status, storage, series, rejects; `exposition`: `/metrics`
+//! - `alerts`: rules, states, the webhook; `hostile`: what nobody should send
+
+#[path = "service/aggregate.rs"]
+mod aggregate;
+#[path = "service/alerts.rs"]
+mod alerts;
+#[path = "service/exposition.rs"]
+mod exposition;
+#[path = "service/hostile.rs"]
+mod hostile;
+#[path = "service/ingest.rs"]
+mod ingest;
+#[path = "service/raw.rs"]
+mod raw;
+#[allow(dead_code, reason = "each file of tests uses its part")]
+#[path = "service/running.rs"]
+mod running;
+#[path = "service/status.rs"]
+mod status;
+#[path = "service/windows.rs"]
+mod windows;
