@@ -140,7 +140,7 @@ impl App {
         self.intake.oldest_wait().is_some_and(|waited| waited > STUCK_AFTER)
     }
 
-    /// `healthy`, `degraded` when the storage can't be written, `stopping`, or `stuck`.
+    /// `healthy`, `stopping`, or `stuck`. A storage that is down does not count: `/storage/status` tells.
     pub fn health(&self) -> &'static str {
         match (self.is_stuck(), self.intake.is_open()) {
             (true, _) => "stuck",
