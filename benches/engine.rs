@@ -80,6 +80,7 @@ fn epochs(series: usize, epoch_len: usize) -> Vec<SharedEpoch> {
                     .map(|part| part.iter().map(|n| sample(*n)).collect())
                     .collect(),
                 entries: Vec::new(),
+                ..Epoch::default()
             })
         })
         .collect()

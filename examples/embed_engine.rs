@@ -55,6 +55,7 @@ fn main() -> Result<(), String> {
             floor_ns: i64::MIN,
             batches: vec![(0..60).map(sample).collect()],
             entries: catalog.take_fresh(),
+            ..Epoch::default()
         }));
     }
     engine.wait_for(10);

@@ -10,6 +10,7 @@
 //! the last successful flush instead of dropping.
 
 mod courier;
+pub mod source;
 #[cfg(test)]
 mod tests;
 

@@ -206,7 +206,8 @@ impl Intake {
             let entries = self.catalog.take_fresh();
             let arrival_ns = self.now_ns();
             let floor_ns = budget.floor_ns(engine, arrival_ns);
-            let epoch = Arc::new(Epoch { number, arrival_ns, floor_ns, batches, entries });
+            let epoch =
+                Arc::new(Epoch { number, arrival_ns, floor_ns, batches, entries, ..Epoch::default() });
             let samples = epoch.len() as u64;
             self.sealed.lock().push_back(Sealed { number, samples, since, sealed_at: Instant::now() });
             self.telemetry.epochs.fetch_add(1, Ordering::Relaxed);

@@ -32,9 +32,9 @@ fn others_read_every_format_bit_for_bit() {
         let messages = messages();
         let (first, second) = messages.split_at(4);
         sink.write(first).unwrap();
-        sink.flush().unwrap();
+        sink.flush(0).unwrap();
         sink.write(second).unwrap();
-        sink.flush().unwrap();
+        sink.flush(0).unwrap();
         // Read while the sink is open and holds more.
         sink.write(first).unwrap();
         check(dir.path(), &messages, &format!("{format:?} {compression}"));
@@ -48,7 +48,7 @@ fn others_read_merged_parquet_files() {
     let mut all = Vec::new();
     for _ in 0..40 {
         sink.write(&messages()).unwrap();
-        sink.flush().unwrap();
+        sink.flush(0).unwrap();
         all.extend(messages());
     }
     assert_eq!(data_files(dir.path()).len(), 2 + 8, "two merged of sixteen, and eight");
@@ -64,11 +64,11 @@ fn others_read_what_a_restart_repaired() {
         let dir = tempfile::tempdir().unwrap();
         let mut sink = open(dir.path(), format, compression);
         sink.write(&messages()).unwrap();
-        sink.flush().unwrap();
+        sink.flush(0).unwrap();
         let file = data_files(dir.path()).remove(0);
         let flushed = std::fs::metadata(&file).unwrap().len();
         sink.write(&messages()).unwrap();
-        sink.flush().unwrap();
+        sink.flush(0).unwrap();
         drop(sink);
         let whole = std::fs::read(&file).unwrap();
         let len = whole.len() as u64;
@@ -123,7 +123,7 @@ fn nanoseconds_per_sample() {
         for batch in messages.chunks(1_000) {
             sink.write(batch).unwrap();
         }
-        sink.flush().unwrap();
+        sink.flush(0).unwrap();
         let write_ns = begun.elapsed().as_nanos() as f64 / samples;
         let bytes = sink.status().disk_usage_bytes as f64 / samples;
         let reader = sink.reader().unwrap();
@@ -215,8 +215,9 @@ fn check(dir: &Path, messages: &[Message], what: &str) {
 
 fn python(files: &[PathBuf]) -> Vec<Row> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files/rows.py");
-    let ran = Command::new("python3").arg(script).args(files).output();
-    let ran = ran.unwrap_or_else(|error| panic!("install python3 (Debian: apt install python3): {error}"));
+    let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let ran = Command::new(&python).arg(script).args(files).output();
+    let ran = ran.unwrap_or_else(|error| panic!("can't start {python}: {error}"));
     let errors = String::from_utf8_lossy(&ran.stderr);
     assert!(!errors.contains("No module named"), "install pyarrow (pip install pyarrow): {errors}");
     assert!(ran.status.success(), "{errors}");

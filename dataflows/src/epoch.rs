@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use operators::catalog::Entry;
 use operators::sample::{Sample, TimeNs};
+use serde::{Deserialize, Serialize};
 
 /// One sealed epoch. Its samples have one order, that of the batches.
 #[derive(Debug, Default)]
@@ -19,6 +20,19 @@ pub struct Epoch {
     pub batches: Vec<Vec<Sample>>,
     /// Catalog entries that no earlier epoch carried.
     pub entries: Vec<Entry>,
+    /// Requests with an idempotency key whose samples it carries.
+    pub requests: Vec<Request>,
+}
+
+/// A request that must not be counted twice, and what its sender was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Stable hash of its idempotency key.
+    pub key: u128,
+    /// Samples accepted.
+    pub accepted: u32,
+    /// Entries rejected.
+    pub rejected: u32,
 }
 
 impl Epoch {

@@ -88,6 +88,7 @@ fn epochs(script: &Script, step_s: i64, scale: f64) -> Vec<Arc<Epoch>> {
             floor_ns: TimeNs::MIN,
             batches: decoded,
             entries,
+            ..Epoch::default()
         }));
     }
     epochs

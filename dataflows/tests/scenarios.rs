@@ -147,6 +147,7 @@ impl Run<'_> {
                     entries: entries.collect(),
                     // Several batches, so that workers' shares begin inside of one.
                     batches: samples.chunks(3).map(<[_]>::to_vec).collect(),
+                    ..Epoch::default()
                 }));
                 Ok(())
             }

@@ -141,7 +141,7 @@ impl Courier {
 
     /// Says whether it succeeded.
     fn flush(&mut self, now: Instant) -> bool {
-        match self.sink.flush() {
+        match self.sink.flush(0) {
             Ok(()) => {
                 self.shared.counters.delivered.fetch_add(std::mem::take(&mut self.written), Relaxed);
                 self.written_came = None;

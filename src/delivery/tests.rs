@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicU64;
 
 use super::*;
-use crate::sinks::SinkError;
+use crate::sinks::{Position, SinkError};
 use operators::series::Target;
 
 /// A sink whose answers are written down beforehand; without one it takes everything.
@@ -27,7 +27,7 @@ impl Sink for Scripted {
         self.answer(format!("write {}", messages.len()))
     }
 
-    fn flush(&mut self) -> Result<(), SinkError> {
+    fn flush(&mut self, _upto: Position) -> Result<(), SinkError> {
         self.answer("flush".into())
     }
 

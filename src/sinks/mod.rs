@@ -19,6 +19,10 @@ use std::time::Duration;
 use operators::sample::TimeNs;
 
 use crate::message::Message;
+
+/// Number of the last epoch that was stored whole; 0 before the first.
+pub type Position = u64;
+
 pub use status::{SinkStatus, bytes_text, duration_text};
 
 /// A storage backend that takes raw samples.
@@ -28,10 +32,18 @@ pub trait Sink: Send {
     /// What was taken is durable only after the next successful [`Sink::flush`].
     fn write(&mut self, messages: &[Message]) -> Result<(), SinkError>;
 
-    /// Makes everything taken so far durable and readable. Called regularly, also when nothing was
-    /// written, so a sink does its housekeeping here. After an `Err` of [`SinkError::Retry`]
-    /// everything taken is still held, and the next call tries again.
-    fn flush(&mut self) -> Result<(), SinkError>;
+    /// Makes everything taken so far durable and readable: with it every epoch up to `upto` is
+    /// stored whole. Called regularly, also when nothing was written, so a sink does its
+    /// housekeeping here. After an `Err` of [`SinkError::Retry`] everything taken is still held,
+    /// and the next call tries again.
+    fn flush(&mut self, upto: Position) -> Result<(), SinkError>;
+
+    /// The position that the sink itself keeps beside what it stores, so that both become durable
+    /// in one step; asked once, before the first write. `None` for a sink that keeps none: the
+    /// delivery remembers its position, and after a crash offers some messages again.
+    fn cursor(&self) -> Option<Position> {
+        None
+    }
 
     /// How the sink is, without waiting for anything.
     fn status(&self) -> SinkStatus;
@@ -191,7 +203,7 @@ mod tests {
             let mut config = SinkConfig { kind: kind.name.into(), ..SinkConfig::default() };
             config.file.path = dir.path().join(kind.name);
             let mut sink = open(&config).unwrap();
-            sink.flush().unwrap();
+            sink.flush(0).unwrap();
             assert_eq!(sink.status().kind, kind.name);
         }
     }

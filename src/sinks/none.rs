@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Reader, Sink, SinkError, SinkStatus};
+use super::{Position, Reader, Sink, SinkError, SinkStatus};
 use crate::message::Message;
 
 /// The sink that stores nothing.
@@ -13,7 +13,7 @@ impl Sink for NoSink {
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<(), SinkError> {
+    fn flush(&mut self, _upto: Position) -> Result<(), SinkError> {
         Ok(())
     }
 

@@ -63,7 +63,7 @@ use self::parquet::Table;
 use self::pending::{Pending, PendingRows};
 use self::read::{Directory, FileReader};
 use self::text::{Scratch, TextFormat};
-use super::{Reader, Sink, SinkError, SinkStatus, bytes_text};
+use super::{Position, Reader, Sink, SinkError, SinkStatus, bytes_text};
 use crate::message::Message;
 
 /// Arrival time, nanoseconds since the epoch: what decides rotation and retention.
@@ -304,7 +304,7 @@ impl Sink for FileSink {
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<(), SinkError> {
+    fn flush(&mut self, _upto: Position) -> Result<(), SinkError> {
         let now_ns = self.now_ns();
         self.store()?;
         self.turn(now_ns)?;

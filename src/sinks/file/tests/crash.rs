@@ -19,11 +19,11 @@ fn a_tail_torn_at_any_byte_is_cut_and_all_flushed_before_stays() {
         let (kept, torn) =
             (awkward(), message(NOON + 7, "t,\"\n", &[("a", "\"\n")], &[("m", 1.0), ("n", 2.0)]));
         sink.write(&kept).unwrap();
-        sink.flush().unwrap();
+        sink.flush(0).unwrap();
         let file = place.files().remove(0);
         let begins = fs::metadata(&file).unwrap().len() as usize;
         sink.write(std::slice::from_ref(&torn)).unwrap();
-        sink.flush().unwrap();
+        sink.flush(0).unwrap();
         drop(sink);
         let whole = fs::read(&file).unwrap();
         for len in begins..whole.len() {
@@ -39,7 +39,7 @@ fn a_tail_torn_at_any_byte_is_cut_and_all_flushed_before_stays() {
                 assert!(found.len() <= flushed.len() + torn.metrics.len());
                 // What is written next is readable together with it, and so it is after a restart.
                 sink.write(&kept[..1]).unwrap();
-                sink.flush().unwrap();
+                sink.flush(0).unwrap();
                 let more = rows(&read(&sink, &all()));
                 assert_eq!(more.len(), found.len() + 2, "{format:?} {compression} at {len}");
                 assert_eq!(sink.status().corrupted_rows, 0, "{format:?} {compression} at {len}");
@@ -127,7 +127,7 @@ fn a_disk_that_fails_at_any_call_loses_nothing_and_doubles_nothing() {
                         tries += 1;
                         assert!(tries < 5);
                     }
-                    while sink.flush().is_err() {
+                    while sink.flush(0).is_err() {
                         assert!(sink.status().status.starts_with("error: "), "{}", sink.status().status);
                         tries += 1;
                         assert!(tries < 5);
@@ -164,7 +164,7 @@ fn a_kill_at_any_call_keeps_what_was_flushed() {
                 let mut sink = place.open_on(disk.clone());
                 let mut flushed = 0;
                 for one in &messages {
-                    if sink.write(std::slice::from_ref(one)).is_err() || sink.flush().is_err() {
+                    if sink.write(std::slice::from_ref(one)).is_err() || sink.flush(0).is_err() {
                         break;
                     }
                     flushed += 1;
@@ -203,7 +203,7 @@ fn leftovers_of_a_crash_are_removed_and_foreign_files_left_alone() {
         if at == 15 {
             parts = place.files().iter().map(|file| (file.clone(), fs::read(file).unwrap())).collect();
         }
-        sink.flush().unwrap();
+        sink.flush(0).unwrap();
     }
     assert_eq!(place.files().len(), 1, "sixteen of one size are merged");
     drop(sink);

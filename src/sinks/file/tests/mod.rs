@@ -132,10 +132,10 @@ fn what_was_flushed_reads_back_bit_for_bit_also_after_a_restart() {
         let messages = awkward();
         sink.write(&messages[..2]).unwrap();
         check(&sink, &[]);
-        sink.flush().unwrap();
+        sink.flush(0).unwrap();
         check(&sink, &messages[..2]);
         sink.write(&messages[2..]).unwrap();
-        sink.flush().unwrap();
+        sink.flush(0).unwrap();
         check(&sink, &messages);
         let newest_first = read(&sink, &all());
         assert!(newest_first.windows(2).all(|pair| pair[0].time_ns >= pair[1].time_ns));
@@ -150,7 +150,7 @@ fn what_was_flushed_reads_back_bit_for_bit_also_after_a_restart() {
         let mut sink = place.open();
         check(&sink, &messages);
         sink.write(&messages).unwrap();
-        sink.flush().unwrap();
+        sink.flush(0).unwrap();
         check(&sink, &[messages.clone(), messages].concat());
         let files = if format == FileFormat::Parquet { 3 } else { 1 };
         assert_eq!(place.files().len(), files, "{format:?}");
@@ -184,7 +184,7 @@ fn files_end_with_the_day_the_hour_or_their_size() {
             let mut sink = place.open();
             for at in 0..3 {
                 sink.write(&[message(NOON + at, "s", &[], &[("m", at as f64)])]).unwrap();
-                sink.flush().unwrap();
+                sink.flush(0).unwrap();
                 place.wait(step);
             }
             // A parquet file is made by each flush, and merged with its neighbours when its period is over.
@@ -193,7 +193,7 @@ fn files_end_with_the_day_the_hour_or_their_size() {
                 assert_eq!(place.files().len(), files, "{format:?} {rotation:?} {file_bytes_max}");
             } else if by_period {
                 place.wait(48 * HOUR);
-                sink.flush().unwrap();
+                sink.flush(0).unwrap();
                 assert_eq!(place.files().len(), files, "{format:?} {rotation:?}");
             }
             assert_eq!(read(&sink, &all()).len(), 3);
@@ -210,10 +210,10 @@ fn retention_deletes_by_age_and_by_size_the_oldest_first() {
         for day in 0..6 {
             let time_ns = place.now.load(Relaxed);
             sink.write(&[message(time_ns, "s", &[], &[("day", day as f64)])]).unwrap();
-            sink.flush().unwrap();
+            sink.flush(0).unwrap();
             place.wait(24 * HOUR);
         }
-        sink.flush().unwrap();
+        sink.flush(0).unwrap();
         let days = |sink: &FileSink| -> Vec<f64> {
             read(sink, &all()).iter().map(|message| message.metrics[0].1).collect()
         };
@@ -250,7 +250,7 @@ fn damage_is_skipped_and_counted_and_nothing_else_is_lost() {
         let messages: Vec<Message> =
             (0..60).map(|at| message(NOON + at, "s", &[("h", "x")], &[("m", at as f64)])).collect();
         sink.write(&messages).unwrap();
-        sink.flush().unwrap();
+        sink.flush(0).unwrap();
         let file = place.files().remove(0);
         let whole = fs::read(&file).unwrap();
         let mut dice = Dice(11);
@@ -278,7 +278,7 @@ fn values_that_are_no_numbers_are_refused_and_their_neighbours_stored() {
     let place = Place::new(FileFormat::Json, false);
     let mut sink = place.open();
     sink.write(&[message(NOON, "s", &[], &[("a", f64::NAN), ("b", 1.0), ("c", f64::INFINITY)])]).unwrap();
-    sink.flush().unwrap();
+    sink.flush(0).unwrap();
     check(&sink, &[message(NOON, "s", &[], &[("b", 1.0)])]);
     assert_eq!(sink.status().failed, 2);
 }
@@ -292,7 +292,7 @@ fn a_change_of_format_keeps_the_old_files_readable() {
         let mut sink = place.open();
         let one = message(NOON + at as i64, "s", &[], &[("m", at as f64)]);
         sink.write(std::slice::from_ref(&one)).unwrap();
-        sink.flush().unwrap();
+        sink.flush(0).unwrap();
         stored.push(one);
         check(&sink, &stored);
     }
@@ -303,7 +303,7 @@ fn a_reader_of_a_directory_that_is_gone_says_so() {
     let place = Place::new(FileFormat::Json, false);
     let mut sink = place.open();
     sink.write(&awkward()).unwrap();
-    sink.flush().unwrap();
+    sink.flush(0).unwrap();
     fs::remove_dir_all(place.dir.path()).unwrap();
     let error = sink.reader().unwrap().read(&all()).err().map(|error| error.to_string()).unwrap();
     assert!(error.ends_with("is gone"), "{error}");

@@ -44,11 +44,11 @@ fn queries_agree_with_looking_at_everything() {
             sink.write(std::slice::from_ref(&message)).unwrap();
             stored.push(message);
             if dice.below(4) == 0 {
-                sink.flush().unwrap();
+                sink.flush(0).unwrap();
             }
             place.wait(60 * SECOND);
         }
-        sink.flush().unwrap();
+        sink.flush(0).unwrap();
         for _ in 0..200 {
             let start = NOON + (dice.below(400) as i64 - 100) * 60 * SECOND;
             let query = Query {
@@ -77,7 +77,7 @@ fn observations_that_share_time_and_series_all_stay() {
             (0..50).map(|at| message(NOON, "s", &[], &[("m", (at % 5) as f64), ("n", 1.0)])).collect();
         for part in messages.chunks(10) {
             sink.write(part).unwrap();
-            sink.flush().unwrap();
+            sink.flush(0).unwrap();
         }
         assert_eq!(rows(&read(&sink, &all())), rows(&messages), "{format:?}");
         assert_eq!(read(&sink, &all()).len(), 50, "{format:?}");
