@@ -1,19 +1,20 @@
 //! Alerts as people see them: the table of those pending and firing, and what receivers are told.
 //!
-//! Transitions come from the dataflow through a bounded queue. This room knows their texts; it decides nothing.
+//! This room knows the texts of transitions; it decides nothing.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use operators::alert::{Kind, alert_id};
+use operators::alert::{Kind, Machine, alert_id};
 use operators::alerts::AlertTransition;
 use operators::catalog::Catalog;
 use operators::sample::{SeriesId, TimeNs};
 use operators::series::SeriesKey;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
-use crate::notify::{Notification, Notifier, Status};
+use crate::notify::receipt::Receipt;
+use crate::notify::{Notification, Status};
 
 /// The texts of a rule, and its threshold for the payload.
 #[derive(Clone, Debug)]
@@ -59,83 +60,37 @@ struct State {
     value: f64,
 }
 
-/// Longest queue between the dataflow and this room.
-const QUEUE_LEN_MAX: usize = 100_000;
-
-/// The table, and the way of transitions into it.
+/// The table.
 pub struct AlertBoard {
     rules: Vec<RuleTexts>,
     catalog: Arc<Catalog>,
-    queue: Mutex<Queue>,
-    arrived: Condvar,
     /// By rule and series. Most alerts come and go unseen, so what people read is looked up when they do.
     active: Mutex<BTreeMap<(u32, SeriesId), State>>,
     /// Transitions by kind: pending, cancelled, firing, resolved.
     pub counts: [AtomicU64; 4],
-    /// Transitions that found the queue full.
-    pub dropped: AtomicU64,
-}
-
-#[derive(Default)]
-struct Queue {
-    waiting: VecDeque<AlertTransition>,
-    closed: bool,
 }
 
 impl AlertBoard {
     /// A board for `rules`, numbered by their place.
     pub fn new(rules: Vec<RuleTexts>, catalog: Arc<Catalog>) -> AlertBoard {
-        AlertBoard {
-            rules,
-            catalog,
-            queue: Mutex::default(),
-            arrived: Condvar::new(),
-            active: Mutex::default(),
-            counts: Default::default(),
-            dropped: AtomicU64::new(0),
-        }
+        AlertBoard { rules, catalog, active: Mutex::default(), counts: Default::default() }
     }
 
-    /// Takes transitions from a worker. Does not block; what finds no room is counted.
-    pub fn push(&self, transitions: &[AlertTransition]) {
-        let mut queue = self.queue.lock();
-        for transition in transitions {
-            if queue.waiting.len() < QUEUE_LEN_MAX {
-                queue.waiting.push_back(*transition);
-            } else {
-                self.dropped.fetch_add(1, Ordering::Relaxed);
+    /// Puts an alert back that was pending or firing when a checkpoint was made.
+    pub fn restore(&self, rule: u32, series: SeriesId, machine: &Machine) {
+        let state = match *machine {
+            Machine::Inactive => return,
+            Machine::Pending { since_ns, value, .. } => State { since_ns, fired_ns: None, value },
+            Machine::Firing { since_ns, value, fired_ns, .. } => {
+                State { since_ns, fired_ns: Some(fired_ns), value }
             }
-        }
-        drop(queue);
-        self.arrived.notify_one();
+        };
+        self.active.lock().insert((rule, series), state);
     }
 
-    /// Ends [`AlertBoard::run`] once the queue is empty.
-    pub fn close(&self) {
-        self.queue.lock().closed = true;
-        self.arrived.notify_one();
-    }
-
-    /// Applies transitions until closed, telling `notifier` of firing and resolution. On a thread of its own.
-    pub fn run(&self, notifier: Option<&Notifier>) {
-        loop {
-            let mut queue = self.queue.lock();
-            while queue.waiting.is_empty() && !queue.closed {
-                self.arrived.wait(&mut queue);
-            }
-            let batch = std::mem::take(&mut queue.waiting);
-            drop(queue);
-            if batch.is_empty() {
-                return;
-            }
-            for transition in batch {
-                self.apply(&transition, notifier);
-            }
-        }
-    }
-
-    fn apply(&self, moved: &AlertTransition, notifier: Option<&Notifier>) {
-        let Some(rule) = self.rules.get(moved.rule as usize) else { return };
+    /// Takes note of a transition; gives what receivers are to be told, if anything.
+    pub fn apply(&self, moved: &AlertTransition) -> Option<Notification> {
+        let rule = self.rules.get(moved.rule as usize)?;
         let transition = moved.transition;
         let place = (moved.rule, moved.series);
         let state = |fired_ns| State { since_ns: transition.since_ns, fired_ns, value: transition.value };
@@ -160,27 +115,42 @@ impl AlertBoard {
         };
         drop(active);
         self.counts[count].fetch_add(1, Ordering::Relaxed);
-        let Some(status) = status else { return };
-        let Some(key) = self.catalog.key(moved.series) else { return };
-        tracing::info!(
-            rule = %rule.name, service = %key.target.service, metric = %key.metric, value = transition.value,
-            status = status.as_str(), "alert"
-        );
-        if let Some(notifier) = notifier {
-            notifier.notify(Notification {
-                id: alert_id(&rule.name, &key),
-                rule: rule.name.clone(),
-                target: key.target,
-                metric: key.metric,
-                severity: rule.severity.clone(),
-                message: rule.message.clone(),
-                value: transition.value,
-                threshold: rule.threshold,
-                time_ns: transition.at_ns,
-                started_ns: transition.since_ns,
-                status,
-            });
-        }
+        self.notification(moved, status?, rule)
+    }
+
+    /// What receivers are told of a transition.
+    fn notification(
+        &self,
+        moved: &AlertTransition,
+        status: Status,
+        rule: &RuleTexts,
+    ) -> Option<Notification> {
+        let (key, transition) = (self.catalog.key(moved.series)?, moved.transition);
+        Some(Notification {
+            id: alert_id(&rule.name, &key),
+            rule: rule.name.clone(),
+            target: key.target,
+            metric: key.metric,
+            severity: rule.severity.clone(),
+            message: rule.message.clone(),
+            value: transition.value,
+            threshold: rule.threshold,
+            time_ns: transition.at_ns,
+            started_ns: transition.since_ns,
+            status,
+            receipt: Receipt::default(),
+        })
+    }
+
+    /// What receivers are to be told of a transition that the table knows already.
+    pub fn told_again(&self, rule: &str, moved: &AlertTransition) -> Option<Notification> {
+        let status = match moved.transition.kind {
+            Kind::Pending | Kind::Cancelled => return None,
+            Kind::Firing => Status::Firing,
+            Kind::Resolved { .. } => Status::Resolved,
+        };
+        let texts = self.rules.iter().find(|texts| &*texts.name == rule)?;
+        self.notification(moved, status, texts)
     }
 
     /// How many alerts are pending or firing.
@@ -237,7 +207,7 @@ mod tests {
         let board = AlertBoard::new(vec![texts], catalog);
         let seen = |kind, at_ns| {
             let transition = Transition { kind, at_ns, since_ns: 5, value: 2.0, decided_by_ns: at_ns };
-            board.apply(&AlertTransition { rule: 0, series, transition }, None);
+            board.apply(&AlertTransition { rule: 0, series, transition });
             board.active().iter().map(|a| (a.firing, a.since_ns, a.fired_ns)).collect::<Vec<_>>()
         };
         assert_eq!(seen(Kind::Pending, 5), [(false, 5, None)]);

@@ -1,9 +1,9 @@
 //! The command line. It names the sources of the configuration and what to do; it does nothing itself.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::settings::{Flags, Mode, units};
 
@@ -11,9 +11,9 @@ use crate::settings::{Flags, Mode, units};
 #[derive(Clone, Debug, PartialEq, Parser)]
 #[command(name = "plantd-metric", version, after_help = AFTER_HELP, max_term_width = 100)]
 pub struct Arguments {
-    /// What to run as; stands above PLANTD_MODULE_METRIC_TYPE and service.type.
+    /// What to run as, which stands above PLANTD_MODULE_METRIC_TYPE and service.type; or what to do with a journal.
     #[command(subcommand)]
-    pub mode: Option<ModeCommand>,
+    pub command: Option<Command>,
 
     /// Configuration file (YAML); otherwise PLANTD_MODULE_METRIC_CONFIG, otherwise none.
     #[arg(short, long, value_name = "FILE", global = true)]
@@ -30,6 +30,10 @@ pub struct Arguments {
     /// Print the effective configuration as YAML, with where each value comes from and secrets masked, and leave.
     #[arg(long, global = true, conflicts_with = "list_topics")]
     pub print_config: bool,
+
+    /// Print the part of a prometheus.yml that makes Prometheus scrape this service, and leave.
+    #[arg(long, global = true, conflicts_with_all = ["check_config", "print_config", "list_topics"])]
+    pub print_scrape_config: bool,
 
     /// List the topics seen on the bus, with their rates, for so many seconds (default 5), and leave.
     #[arg(
@@ -53,27 +57,93 @@ pub struct Arguments {
     pub check_health: Option<Option<String>>,
 }
 
-/// The mode, as a subcommand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
-pub enum ModeCommand {
+/// A mode, or a task.
+#[derive(Clone, Debug, PartialEq, Subcommand)]
+pub enum Command {
     /// Subscribe, aggregate, alert, store and answer queries (the default).
     Consumer,
     /// Measure this host and publish what is measured.
     Producer,
     /// Everything in one process: embedded bus, producer, consumer and HTTP API; no broker, no database.
     Standalone,
+    /// Look at the journal of a consumer that is not running, put it right, or play it again.
+    Journal {
+        /// What to do with it.
+        #[command(subcommand)]
+        task: JournalTask,
+    },
+}
+
+/// What to do with a journal. Exit codes: 0 it is sound (or was put right), 1 it is damaged (or could not be), 2 wrong
+/// arguments, or there is no journal.
+#[derive(Clone, Debug, PartialEq, Subcommand)]
+pub enum JournalTask {
+    /// List segments, checkpoints and cursors, with epochs, times and sizes.
+    Inspect(JournalPlace),
+    /// Read every record and say which are damaged: exit code 0, or 1.
+    Verify(JournalPlace),
+    /// Cut torn tails and leave out damaged records; what is taken away is kept beside it.
+    Repair(JournalPlace),
+    /// Read it as a start does, and print the windows and alerts that come out.
+    Replay(JournalReplay),
+}
+
+/// Which journal.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct JournalPlace {
+    /// Its directory; otherwise journal.path.
+    #[arg(long, value_name = "DIR")]
+    pub path: Option<PathBuf>,
+}
+
+/// Which journal, and how fast.
+#[derive(Clone, Debug, Default, PartialEq, Args)]
+pub struct JournalReplay {
+    /// Its directory; otherwise journal.path.
+    #[arg(long, value_name = "DIR")]
+    pub path: Option<PathBuf>,
+    /// Times as fast as it was written; otherwise as fast as it goes.
+    #[arg(long, value_name = "N", value_parser = speed)]
+    pub speed: Option<f64>,
 }
 
 impl Arguments {
     /// What they say about the configuration.
     pub fn flags(&self) -> Flags {
-        let mode = self.mode.map(|mode| match mode {
-            ModeCommand::Consumer => Mode::Consumer,
-            ModeCommand::Producer => Mode::Producer,
-            ModeCommand::Standalone => Mode::Standalone,
+        let mode = self.command.as_ref().and_then(|command| match command {
+            Command::Consumer => Some(Mode::Consumer),
+            Command::Producer => Some(Mode::Producer),
+            Command::Standalone => Some(Mode::Standalone),
+            Command::Journal { .. } => None,
         });
         Flags { config: self.config.clone(), mode, listen: self.listen.clone() }
     }
+
+    /// What to do with a journal, in place of running.
+    pub fn journal_task(&self) -> Option<&JournalTask> {
+        match &self.command {
+            Some(Command::Journal { task }) => Some(task),
+            _ => None,
+        }
+    }
+}
+
+impl JournalTask {
+    /// The directory that it names.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            JournalTask::Inspect(place) | JournalTask::Verify(place) | JournalTask::Repair(place) => {
+                place.path.as_deref()
+            }
+            JournalTask::Replay(replay) => replay.path.as_deref(),
+        }
+    }
+}
+
+/// Reads a number above 0.
+fn speed(text: &str) -> Result<f64, String> {
+    let speed = text.parse().ok().filter(|speed: &f64| speed.is_finite() && *speed > 0.0);
+    speed.ok_or_else(|| "expected a number above 0, such as 1 or 60".into())
 }
 
 /// Reads `5`, `5s` or `500ms`.
@@ -93,11 +163,13 @@ Examples:
   PLANTD_MODULE_METRIC_TYPE=producer plantd-metric
   plantd-metric --check-config -c metric.yaml     exit code 0, or 78 and what is wrong
   plantd-metric --list-topics 10                  what is on the bus
+  plantd-metric journal verify --path ./data/journal
 
 Configuration: flags stand above the environment, it above the file, that above the defaults. Every key has a
 variable: windows.lateness is PLANTD_MODULE_METRIC__WINDOWS__LATENESS. config/metric.yaml explains each.
 
-Exit codes: 0 stopped in order, 2 wrong arguments, 78 wrong configuration.";
+Exit codes: 0 stopped in order, 2 wrong arguments, 78 wrong configuration. Of journal: 0 sound, 1 damaged, 2 wrong
+arguments or no journal.";
 
 #[cfg(test)]
 mod tests {
@@ -148,9 +220,38 @@ mod tests {
     }
 
     #[test]
+    fn journal_tasks() {
+        let place = |path: Option<&str>| JournalPlace { path: path.map(PathBuf::from) };
+        for (words, expected) in [
+            ("journal inspect", JournalTask::Inspect(place(None))),
+            ("journal verify --path /j", JournalTask::Verify(place(Some("/j")))),
+            ("journal repair --path=j -c a.yaml", JournalTask::Repair(place(Some("j")))),
+            ("journal replay", JournalTask::Replay(JournalReplay::default())),
+            (
+                "-c a.yaml journal replay --speed 60 --path j",
+                JournalTask::Replay(JournalReplay { path: Some("j".into()), speed: Some(60.0) }),
+            ),
+        ] {
+            let arguments = parsed(words).expect("these are right");
+            assert_eq!(arguments.journal_task(), Some(&expected), "{words}");
+            assert_eq!(arguments.flags().mode, None, "{words}");
+            assert_eq!(expected.path().is_some(), words.contains("--path"), "{words}");
+        }
+        for words in ["journal", "journal mend", "journal verify --speed 2", "journal inspect here"] {
+            assert!(parsed(words).is_err(), "{words}");
+        }
+        for words in ["0", "-1", "NaN", "inf", "fast"] {
+            assert!(parsed(&format!("journal replay --speed={words}")).is_err(), "{words}");
+        }
+        assert_eq!(parsed("consumer").expect("it is right").journal_task(), None);
+    }
+
+    #[test]
     fn help_shows_every_mode_and_flag() {
         let help = Arguments::command().render_long_help().to_string();
-        for word in ["consumer", "producer", "standalone", "--config", "--check-config", "--print-config"] {
+        for word in
+            ["consumer", "producer", "standalone", "journal", "--config", "--check-config", "--print-config"]
+        {
             assert!(help.contains(word), "{word}");
         }
         for word in ["--list-topics", "--listen", "--version", "Examples:", "78"] {

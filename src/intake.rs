@@ -1,7 +1,7 @@
 //! The one door down: decoded samples become numbered epochs.
 //!
-//! Callers hand in whole batches; one thread seals what has gathered into an epoch, stamps the arrival clock
-//! and submits it. While samples keep coming an epoch takes a few milliseconds, after a pause it closes at once;
+//! Callers hand in whole batches; one thread seals what has gathered into an epoch, stamps the arrival clock,
+//! has the journal write it, and submits it. While samples keep coming an epoch takes a few milliseconds, after a pause it closes at once;
 //! when nothing comes, a heartbeat carries the clock. Full means [`Full`]: the caller answers 503 or waits.
 
 use std::collections::VecDeque;
@@ -10,12 +10,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use dataflows::engine::Engine;
-use dataflows::epoch::{Epoch, SharedEpoch};
+use dataflows::epoch::{Epoch, Request, SharedEpoch};
 use operators::catalog::Catalog;
-use operators::sample::{SECOND, Sample, TimeNs};
+use operators::sample::{DurationNs, HOUR, SECOND, Sample, TimeNs};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
+use crate::keeper::Keeper;
+use crate::requests::{Remembered, RememberedRequest};
 use crate::telemetry::Telemetry;
 
 /// Limits and pace of the door.
@@ -31,6 +33,12 @@ pub struct IntakeConfig {
     pub heartbeat: Duration,
     /// Bytes of panes; beyond, the oldest are given up.
     pub memory_budget_bytes: u64,
+    /// Requests with an idempotency key that are remembered.
+    pub requests_max: usize,
+    /// For how long, by the arrival clock.
+    pub requests_retention_ns: DurationNs,
+    /// How long an answer waits for the journal.
+    pub ack_timeout: Duration,
 }
 
 impl Default for IntakeConfig {
@@ -41,6 +49,9 @@ impl Default for IntakeConfig {
             epoch_busy: Duration::from_millis(4),
             heartbeat: Duration::from_millis(100),
             memory_budget_bytes: 1 << 30,
+            requests_max: 100_000,
+            requests_retention_ns: HOUR,
+            ack_timeout: Duration::from_secs(5),
         }
     }
 }
@@ -52,14 +63,21 @@ pub struct Full(pub Vec<Sample>);
 /// Reads the arrival clock. Tests pass a clock of their own.
 pub type Clock = Arc<dyn Fn() -> TimeNs + Send + Sync>;
 
-/// Receives sealed epochs for storage; must not block.
-pub type Tap = Box<dyn Fn(&SharedEpoch) + Send + Sync>;
+/// What became of a request with an idempotency key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Its samples travel with this epoch.
+    New(u64),
+    /// It came before: its samples travelled with this epoch, and this is what was said of them.
+    Before(u64, Request),
+}
 
 /// The door.
 pub struct Intake {
     config: IntakeConfig,
     catalog: Arc<Catalog>,
     clock: Clock,
+    keeper: Arc<Keeper>,
     open: Mutex<Open>,
     arrived: Condvar,
     /// Room was made, or the engine moved on.
@@ -69,11 +87,14 @@ pub struct Intake {
     telemetry: Arc<Telemetry>,
 }
 
-#[derive(Default)]
 struct Open {
     batches: Vec<Vec<Sample>>,
+    requests: Vec<Request>,
+    remembered: Remembered,
     first_at: Option<Instant>,
     sealed: u64,
+    /// Of the last epoch before the start.
+    floor_ns: TimeNs,
     closed: bool,
 }
 
@@ -92,13 +113,24 @@ impl Intake {
         config: IntakeConfig,
         catalog: Arc<Catalog>,
         clock: Clock,
+        keeper: Arc<Keeper>,
         telemetry: Arc<Telemetry>,
     ) -> Intake {
+        let open = Open {
+            batches: Vec::new(),
+            requests: Vec::new(),
+            remembered: Remembered::new(config.requests_max, config.requests_retention_ns),
+            first_at: None,
+            sealed: 0,
+            floor_ns: TimeNs::MIN,
+            closed: false,
+        };
         Intake {
             config,
             catalog,
             clock,
-            open: Mutex::default(),
+            keeper,
+            open: Mutex::new(open),
             arrived: Condvar::new(),
             progress: watch::Sender::new(0),
             in_flight: AtomicU64::new(0),
@@ -112,18 +144,60 @@ impl Intake {
         (self.clock)()
     }
 
-    /// Takes in a batch and gives the epoch that will carry it, for `min_epoch`.
+    /// Goes on behind `epoch`, the last one of the journal, with what is remembered of requests in it and before.
+    pub fn resume(&self, epoch: &Epoch, requests: impl Iterator<Item = RememberedRequest>) {
+        let mut open = self.open.lock();
+        open.sealed = epoch.number;
+        open.floor_ns = epoch.floor_ns;
+        requests.for_each(|request| open.remembered.add(request));
+        self.progress.send_replace(epoch.number);
+    }
+
+    /// Numbers the next epoch behind `epoch`, where something outside knows of epochs that the journal has lost:
+    /// their numbers must not mean anything else.
+    pub fn skip_to(&self, epoch: u64) {
+        let mut open = self.open.lock();
+        open.sealed = open.sealed.max(epoch);
+    }
+
+    /// Requests that are remembered and came with epochs up to `epoch`.
+    pub fn remembered(&self, epoch: u64) -> Vec<RememberedRequest> {
+        self.open.lock().remembered.upto(epoch)
+    }
+
+    /// Takes in a batch and gives the epoch that will carry it, for `min_epoch` and [`Intake::is_safe`].
     ///
     /// # Errors
-    /// If too much is in flight, or the door is closed.
+    /// If too much is in flight, the journal can't be written, or the door is closed.
     pub fn submit(&self, batch: Vec<Sample>) -> Result<u64, Full> {
+        match self.submit_once(batch, None)? {
+            Taken::New(epoch) | Taken::Before(epoch, _) => Ok(epoch),
+        }
+    }
+
+    /// Takes in the batch of a request, unless the same request was taken in before.
+    ///
+    /// # Errors
+    /// If too much is in flight, the journal can't be written, or the door is closed.
+    pub fn submit_once(&self, batch: Vec<Sample>, request: Option<Request>) -> Result<Taken, Full> {
         let len = batch.len() as u64;
+        let trouble = self.keeper.trouble().is_some();
         let mut open = self.open.lock();
-        if open.closed || self.in_flight.load(Ordering::Relaxed) >= self.config.in_flight_max as u64 {
+        if let Some(before) = request.and_then(|request| open.remembered.find(request.key)) {
+            self.telemetry.requests_repeated.fetch_add(1, Ordering::Relaxed);
+            self.telemetry.samples_repeated.fetch_add(len, Ordering::Relaxed);
+            return Ok(Taken::Before(before.epoch, before.request));
+        }
+        let full = self.in_flight.load(Ordering::Relaxed) >= self.config.in_flight_max as u64;
+        if open.closed || full || trouble {
             self.telemetry.intake_full.fetch_add(1, Ordering::Relaxed);
             return Err(Full(batch));
         }
         let epoch = open.sealed + 1;
+        if let Some(request) = request.filter(|_| len > 0) {
+            open.requests.push(request);
+            open.remembered.add(RememberedRequest { arrival_ns: self.now_ns(), epoch, request });
+        }
         if len > 0 {
             self.in_flight.fetch_add(len, Ordering::Relaxed);
             open.first_at.get_or_insert_with(Instant::now);
@@ -134,16 +208,33 @@ impl Intake {
                 self.arrived.notify_one();
             }
         }
-        Ok(epoch)
+        Ok(Taken::New(epoch))
     }
 
-    /// Waits for room.
+    /// Waits for room, and for a journal that can be written.
     pub async fn room(&self) {
         let mut progress = self.progress.subscribe();
-        while self.in_flight.load(Ordering::Relaxed) >= self.config.in_flight_max as u64 {
-            // The sender lives as long as `self`.
-            let _ = progress.changed().await;
+        loop {
+            if self.keeper.trouble().is_some() {
+                tokio::time::sleep(self.keeper.config().retry).await;
+            } else if self.in_flight.load(Ordering::Relaxed) >= self.config.in_flight_max as u64 {
+                // The sender lives as long as `self`.
+                let _ = progress.changed().await;
+            } else {
+                return;
+            }
         }
+    }
+
+    /// Waits until `epoch` is as durable as configured; `false` if that takes too long. What it carries may be
+    /// taken in later all the same: a request without an idempotency key that is repeated then counts twice.
+    pub async fn is_safe(&self, epoch: u64) -> bool {
+        self.keeper.is_safe_within(epoch, self.config.ack_timeout).await
+    }
+
+    /// Why nothing is taken in at the moment, if the journal is the reason.
+    pub fn trouble(&self) -> Option<String> {
+        self.keeper.trouble()
     }
 
     /// Waits until `epoch` is visible to queries.
@@ -193,26 +284,32 @@ impl Intake {
         self.progress.send_replace(epoch);
     }
 
-    /// Seals epochs and submits them until the door is closed and empty. Runs on a thread of its own.
-    pub fn seal_until_closed(&self, engine: &Engine, tap: Tap) {
+    /// Seals epochs, has them written and submits them until the door is closed and empty. `between` is called
+    /// behind each, on this thread: what it asks of the engine takes effect between that epoch and the next.
+    /// Runs on a thread of its own.
+    pub fn seal_until_closed(&self, engine: &Engine, mut between: impl FnMut(&SharedEpoch)) {
         let mut budget = Budget {
             bytes_max: self.config.memory_budget_bytes,
-            floor_ns: TimeNs::MIN,
+            floor_ns: self.open.lock().floor_ns,
             checked_ns: TimeNs::MIN,
         };
         loop {
-            let Gathered { number, batches, since, closed, waited } = self.gather();
+            let Gathered { number, batches, requests, since, closed, waited } = self.gather();
             // Entries are taken after the batches: whoever pushed a sample had resolved its series before.
             let entries = self.catalog.take_fresh();
             let arrival_ns = self.now_ns();
             let floor_ns = budget.floor_ns(engine, arrival_ns);
-            let epoch =
-                Arc::new(Epoch { number, arrival_ns, floor_ns, batches, entries, ..Epoch::default() });
+            let epoch = Arc::new(Epoch { number, arrival_ns, floor_ns, batches, entries, requests });
             let samples = epoch.len() as u64;
             self.sealed.lock().push_back(Sealed { number, samples, since, sealed_at: Instant::now() });
             self.telemetry.epochs.fetch_add(1, Ordering::Relaxed);
-            tap(&epoch);
-            engine.submit(epoch);
+            if self.keeper.append(&epoch).is_err() {
+                self.telemetry.samples_given_up.fetch_add(samples, Ordering::Relaxed);
+                tracing::error!(samples, "the journal can't be written and the service stops; given up");
+                return;
+            }
+            engine.submit(epoch.clone());
+            between(&epoch);
             if closed && samples == 0 {
                 return;
             }
@@ -232,6 +329,7 @@ impl Intake {
         Gathered {
             number: open.sealed,
             batches: std::mem::take(&mut open.batches),
+            requests: std::mem::take(&mut open.requests),
             since: open.first_at.take(),
             closed: open.closed,
             waited,
@@ -244,6 +342,7 @@ struct Gathered {
     /// Number of the epoch.
     number: u64,
     batches: Vec<Vec<Sample>>,
+    requests: Vec<Request>,
     /// When the first of it came.
     since: Option<Instant>,
     /// Whether the door is closed.
@@ -290,6 +389,10 @@ mod tests {
     use operators::series::Target;
     use std::sync::atomic::AtomicI64;
 
+    fn keeper() -> Arc<Keeper> {
+        Arc::new(Keeper::in_memory(64 << 20).unwrap())
+    }
+
     /// An engine with a door whose clock the test moves.
     struct Rig {
         engine: Arc<Engine>,
@@ -304,14 +407,14 @@ mod tests {
         let read = clock.clone();
         let telemetry = Arc::new(Telemetry::default());
         let now: Clock = Arc::new(move || read.load(Ordering::SeqCst));
-        let intake = Arc::new(Intake::new(config, catalog.clone(), now, telemetry));
+        let intake = Arc::new(Intake::new(config, catalog.clone(), now, keeper(), telemetry));
         let told = intake.clone();
         let callbacks =
             Callbacks { progress: Box::new(move |epoch| told.completed(epoch)), ..Callbacks::default() };
         let engine = Arc::new(Engine::start(Plan::default(), callbacks).unwrap());
         let sealer = {
             let (intake, engine) = (intake.clone(), engine.clone());
-            std::thread::spawn(move || intake.seal_until_closed(&engine, Box::new(|_| {})))
+            std::thread::spawn(move || intake.seal_until_closed(&engine, |_| {}))
         };
         (Rig { engine, intake, clock, catalog }, sealer)
     }
@@ -360,16 +463,16 @@ mod tests {
         });
         let config = IntakeConfig { heartbeat: Duration::from_millis(1), ..IntakeConfig::default() };
         let catalog = Arc::new(Catalog::new(CatalogLimits::default()));
-        let intake = Arc::new(Intake::new(config, catalog, clock, Arc::new(Telemetry::default())));
+        let intake = Arc::new(Intake::new(config, catalog, clock, keeper(), Arc::new(Telemetry::default())));
         assert!(door.set(intake.clone()).is_ok());
         let engine = Engine::start(Plan::default(), Callbacks::default()).unwrap();
         let carried: Arc<Mutex<Vec<(i64, u64)>>> = Arc::default();
         let seen = carried.clone();
-        let tap: Tap = Box::new(move |epoch| {
+        let see = move |epoch: &SharedEpoch| {
             seen.lock().extend(epoch.batches.iter().flatten().map(|s| (s.time_ns, epoch.number)));
-        });
+        };
         std::thread::scope(|scope| {
-            scope.spawn(|| intake.seal_until_closed(&engine, tap));
+            scope.spawn(|| intake.seal_until_closed(&engine, see));
             let deadline = Instant::now() + Duration::from_secs(60);
             while carried.lock().len() < 20 && Instant::now() < deadline {
                 std::thread::yield_now();
@@ -384,7 +487,7 @@ mod tests {
     fn a_full_door_gives_the_batch_back() {
         let config = IntakeConfig { in_flight_max: 2, ..IntakeConfig::default() };
         let catalog = Arc::new(Catalog::new(CatalogLimits::default()));
-        let intake = Intake::new(config, catalog, Arc::new(|| 0), Arc::new(Telemetry::default()));
+        let intake = Intake::new(config, catalog, Arc::new(|| 0), keeper(), Arc::new(Telemetry::default()));
         let sample = Sample { series: 0, seq: 0, time_ns: 0, value: 1.0 };
         assert_eq!(intake.submit(vec![sample; 3]), Ok(1));
         assert_eq!(intake.submit(vec![sample]), Err(Full(vec![sample])));

@@ -4,26 +4,36 @@
 //! - [`service`]: start and stop, told as a story
 //! - [`arguments`], [`settings`]: command line, YAML file, environment -> validated settings
 //! - [`bus`]: ZeroMQ transport; [`codec`]: bytes -> samples; [`intake`]: the one door down
+//! - [`journal`]: the log of epochs on disk; [`keeper`]: writes, syncs and shortens it; [`checkpoint`]: state at
+//!   one epoch; [`recovery`]: both -> state, at the start; [`requests`]: which must not count twice
 //! - [`http`]: the API; [`health`]: asking a running one
 //! - [`alerts`]: the table of alerts; [`notify`]: transitions -> receivers
 //! - [`message`]: the documented message; [`raw`]: raw samples for queries and sinks
-//! - [`sinks`]: where samples are stored; [`delivery`]: bounded queues before them
+//! - [`sinks`]: where samples are stored; [`delivery`]: feeds them from a log, with a cursor
 //! - [`collectors`]: what a producer measures; [`producer`]: collectors -> bus
 //! - [`telemetry`]: what the service counts about itself
 
 pub mod alerts;
 pub mod arguments;
 pub mod bus;
+pub mod checkpoint;
 pub mod codec;
 pub mod collectors;
 pub mod delivery;
+pub mod feed;
 pub mod health;
 pub mod http;
 pub mod intake;
+pub mod journal;
+pub mod keeper;
 pub mod message;
 pub mod notify;
+pub mod outbox;
 pub mod producer;
 pub mod raw;
+pub mod recovery;
+pub mod replay;
+pub mod requests;
 pub mod service;
 pub mod settings;
 pub mod sinks;

@@ -2,15 +2,19 @@
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use plantd_metric::arguments::Arguments;
+use plantd_metric::arguments::{Arguments, JournalTask};
 use plantd_metric::bus::topics::TopicTally;
 use plantd_metric::bus::{Receiver, ReceiverConfig};
+use plantd_metric::journal::files::{Files, RealFiles};
+use plantd_metric::journal::{inspect, repair};
 use plantd_metric::service::{Service, wall_clock, wiring};
-use plantd_metric::settings::{self, LogFormat, LoggingSettings, Origins, Settings};
-use plantd_metric::{health, service};
+use plantd_metric::settings::{self, LogFormat, LoggingSettings, Origins, Settings, StorageKind};
+use plantd_metric::sinks::prometheus::scrape::{ScrapeConfig, scrape_configs};
+use plantd_metric::{health, replay, service};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -18,6 +22,10 @@ use tracing_subscriber::filter::LevelFilter;
 const EXIT_CONFIG: u8 = 78;
 /// Exit code when something could not be started: `EX_UNAVAILABLE`.
 const EXIT_UNAVAILABLE: u8 = 69;
+/// Exit code of a journal task that found no journal to work on.
+const EXIT_NO_JOURNAL: u8 = 2;
+/// Where in a journal's directory the journal itself is, beside outbox, checkpoints and cursors.
+const SEGMENTS: &str = "segments";
 /// Exit code when not everything taken in reached its place before the stop.
 const EXIT_INCOMPLETE: u8 = 75;
 
@@ -49,6 +57,12 @@ fn run(arguments: &Arguments, settings: &Settings, origins: &Origins) -> ExitCod
             Err(why) => failed(EXIT_UNAVAILABLE, &why),
         };
     }
+    if arguments.print_scrape_config {
+        return print_scrape_config(settings);
+    }
+    if let Some(task) = arguments.journal_task() {
+        return journal(task, settings);
+    }
     start_logging(&settings.logging);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -66,6 +80,61 @@ fn run(arguments: &Arguments, settings: &Settings, origins: &Origins) -> ExitCod
 fn failed(code: u8, why: &dyn std::fmt::Display) -> ExitCode {
     eprintln!("plantd-metric: {why}");
     ExitCode::from(code)
+}
+
+/// Prints what makes a Prometheus scrape us, as the storage of that type says.
+fn print_scrape_config(settings: &Settings) -> ExitCode {
+    let prometheus = settings.storage.used().find(|storage| storage.kind == StorageKind::Prometheus);
+    let storage = prometheus.cloned().unwrap_or_default();
+    let (job_name, metrics_path) = (storage.job_name, storage.metrics_path);
+    let target = settings.http.listen.to_string();
+    print!(
+        "{}",
+        scrape_configs(&ScrapeConfig {
+            job_name,
+            scrape_interval: storage.scrape_interval,
+            metrics_path,
+            target
+        })
+    );
+    ExitCode::SUCCESS
+}
+
+/// Does what was asked with the journal that `task` or the settings name.
+fn journal(task: &JournalTask, settings: &Settings) -> ExitCode {
+    let path = task.path().unwrap_or(settings.journal.path.as_ref());
+    let segments = path.join(SEGMENTS);
+    if !segments.is_dir() {
+        let text = format!("{}: expected a journal, found no directory {SEGMENTS:?} in it", path.display());
+        return failed(EXIT_NO_JOURNAL, &text);
+    }
+    let files: Arc<dyn Files> = Arc::new(RealFiles);
+    let config = inspect::config_of(&segments);
+    let done = match task {
+        JournalTask::Inspect(_) => {
+            inspect::inspect(&*files, &config).map(|found| (found.to_string(), 0)).map_err(|e| e.to_string())
+        }
+        JournalTask::Verify(_) => inspect::verify(&*files, &config)
+            .map(|found| (found.to_string(), found.exit_status()))
+            .map_err(|e| e.to_string()),
+        JournalTask::Repair(_) => {
+            repair::repair(&files, &config).map(|done| (done.to_string(), 0)).map_err(|e| e.to_string())
+        }
+        JournalTask::Replay(how) => {
+            let plan = wiring::plan(settings);
+            let out = &mut std::io::stdout().lock();
+            replay::replay(files, &segments, plan, how.speed, out)
+                .map(|summary| (summary.to_string(), u8::from(summary.missing > 0)))
+                .map_err(|e| e.to_string())
+        }
+    };
+    match done {
+        Ok((text, code)) => {
+            println!("{text}");
+            ExitCode::from(code)
+        }
+        Err(why) => failed(EXIT_NO_JOURNAL, &why),
+    }
 }
 
 fn start_logging(logging: &LoggingSettings) {

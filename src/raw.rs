@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use dataflows::engine::Engine;
 use dataflows::epoch::Epoch;
-use operators::catalog::Catalog;
-use operators::sample::{Sample, SeriesId, TimeNs};
-use operators::series::{SeriesKey, Target};
+use operators::catalog::{Catalog, Keys};
+use operators::sample::{DurationNs, Sample, SeriesId, TimeNs};
+use operators::series::Target;
+use operators::tier::floor_to;
 
 use crate::message::Message;
 use crate::sinks::{Query, Reader};
@@ -37,21 +38,24 @@ pub fn newest(
     let (mut messages, complete) = from_memory(engine, catalog, query);
     let Some(reader) = reader.filter(|_| !complete) else { return Ok(messages) };
     let stored = reader.read(&query.stored).map_err(|e| format!("storage: {e}"))?;
-    append_unknown(&mut messages, stored);
+    append_unknown(&mut messages, stored, reader.precision_ns());
     messages.sort_by_key(|message| Reverse(message.time_ns));
     messages.truncate(query.stored.limit);
     Ok(messages)
 }
 
 /// Appends what is stored and not in memory, sample by sample: what stands in one message here may stand in two there.
-fn append_unknown(messages: &mut Vec<Message>, stored: Vec<Message>) {
+fn append_unknown(messages: &mut Vec<Message>, stored: Vec<Message>, precision_ns: DurationNs) {
     let samples =
         messages.iter().flat_map(|m| m.metrics.iter().map(|(name, _)| (m.time_ns, &m.target, name)));
-    let known: HashSet<(TimeNs, Arc<Target>, Arc<str>)> =
-        samples.map(|(time_ns, target, name)| (time_ns, target.clone(), name.clone())).collect();
+    let known: HashSet<(TimeNs, Arc<Target>, Arc<str>)> = samples
+        .map(|(time_ns, target, name)| (floor_to(time_ns, precision_ns), target.clone(), name.clone()))
+        .collect();
     for mut message in stored {
         let Message { time_ns, target, metrics } = &mut message;
-        metrics.retain(|(name, _)| !known.contains(&(*time_ns, target.clone(), name.clone())));
+        metrics.retain(|(name, _)| {
+            !known.contains(&(floor_to(*time_ns, precision_ns), target.clone(), name.clone()))
+        });
         if !message.metrics.is_empty() {
             messages.push(message);
         }
@@ -118,7 +122,7 @@ pub fn messages(epoch: &Epoch, catalog: &Catalog) -> Vec<Message> {
 }
 
 /// Appends the messages that `samples` came from: runs of one target and time without a metric twice.
-fn group(samples: &[Sample], keys: &[SeriesKey], messages: &mut Vec<Message>) {
+fn group(samples: &[Sample], keys: Keys<'_>, messages: &mut Vec<Message>) {
     let mut open = false;
     for sample in samples {
         let Some(key) = keys.get(sample.series as usize) else { continue };

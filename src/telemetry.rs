@@ -21,6 +21,13 @@ pub struct Telemetry {
     pub samples: AtomicU64,
     /// Batches turned away because too much was in flight.
     pub intake_full: AtomicU64,
+    /// Requests that came again, and were not counted again.
+    pub requests_repeated: AtomicU64,
+    /// Samples in them.
+    pub samples_repeated: AtomicU64,
+    /// Samples given up because the journal could not be written when the service stopped; none was acknowledged
+    /// over HTTP.
+    pub samples_given_up: AtomicU64,
     /// Epochs sealed.
     pub epochs: AtomicU64,
     /// Event time of the last accepted sample; zero before the first.
@@ -42,6 +49,9 @@ impl Default for Telemetry {
             http_requests: AtomicU64::new(0),
             samples: AtomicU64::new(0),
             intake_full: AtomicU64::new(0),
+            requests_repeated: AtomicU64::new(0),
+            samples_repeated: AtomicU64::new(0),
+            samples_given_up: AtomicU64::new(0),
             epochs: AtomicU64::new(0),
             last_metric_ns: AtomicI64::new(0),
             connections_refused: AtomicU64::new(0),

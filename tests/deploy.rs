@@ -231,10 +231,8 @@ fn compose_has_what_the_document_shows() {
     let consumer = &services["metric-consumer"];
     let environment = strings(&consumer["environment"]);
     assert!(environment.contains(&"PLANTD_MODULE_METRIC_TYPE=consumer"));
-    // In a comment as long as there is no such storage: a file that does not start is of no use to anybody.
-    assert!(
-        text("deploy/compose.yaml").contains("- PLANTD_MODULE_METRIC_STORAGE_URL=http://influxdb:8086\n")
-    );
+    assert!(environment.contains(&"PLANTD_MODULE_METRIC_STORAGE_URL=http://influxdb:8086"));
+    assert_eq!(strings(&consumer["volumes"]), ["metrics:/var/lib/plantd/metrics"], "its journal is kept");
     assert_eq!(consumer["build"], "..");
     assert_eq!(consumer["depends_on"]["influxdb"]["condition"], "service_healthy");
 

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use operators::sample::{SECOND, TimeNs};
 use operators::series::Target;
-use plantd_metric::delivery::{Delivery, DeliveryConfig};
+use plantd_metric::delivery::memory::MemoryLog;
+use plantd_metric::delivery::{CursorStore, DeadLetters, Delivery, DeliveryConfig};
 use plantd_metric::message::Message;
 use plantd_metric::sinks::file::{FileConfig, FileFormat, FileSink, Rotation};
 use plantd_metric::sinks::{Query, Sink};
@@ -83,18 +84,51 @@ fn others_read_what_a_restart_repaired() {
     }
 }
 
-/// Through the queue and the thread, and read back after its end.
+/// A process that ends between two flushes, again and again: others never find a row twice, and after the
+/// last flush all of them; the position stands in no file that they read.
+#[test]
+fn others_read_each_row_once_after_ends_between_flushes() {
+    for (format, compression) in KINDS {
+        let dir = tempfile::tempdir().unwrap();
+        let what = format!("{format:?} {compression}");
+        let config = FileConfig { journal_id: Some(99), ..config(dir.path(), format, compression) };
+        let epochs: Vec<Message> = messages();
+        for end in [5, 4, 9, 14, epochs.len()] {
+            let mut sink = FileSink::open_at(config.clone(), Arc::new(|| NOON)).unwrap();
+            let cursor = sink.cursor().unwrap() as usize;
+            check(dir.path(), &epochs[..cursor], &what);
+            for epoch in cursor..end {
+                sink.write(&epochs[epoch..=epoch]).unwrap();
+                if epoch % 3 == 2 {
+                    sink.flush(epoch as u64 + 1).unwrap();
+                }
+            }
+        }
+        let mut sink = FileSink::open_at(config.clone(), Arc::new(|| NOON)).unwrap();
+        let cursor = sink.cursor().unwrap() as usize;
+        sink.write(&epochs[cursor..]).unwrap();
+        sink.flush(epochs.len() as u64).unwrap();
+        check(dir.path(), &epochs, &what);
+    }
+}
+
+/// Through a log and the thread, and read back after its end.
 #[test]
 fn a_delivery_ends_with_everything_readable() {
     let dir = tempfile::tempdir().unwrap();
     let sink = open(dir.path(), FileFormat::Json, true);
-    let delivery = Delivery::start(Box::new(sink), DeliveryConfig::default()).unwrap();
+    let log = MemoryLog::new(1_000, 0);
+    let (cursor, letters) = (CursorStore::none(), DeadLetters::none());
+    let config = DeliveryConfig::default();
+    let delivery =
+        Delivery::start("file", Box::new(sink), Box::new(log.clone()), cursor, letters, config).unwrap();
     let reader = delivery.reader().unwrap();
     for at in 0..1_000 {
-        assert_eq!(delivery.offer(vec![message(NOON + at, "s", &[], &[("m", at as f64)])]), 0);
+        assert_eq!(log.append(NOON, vec![message(NOON + at, "s", &[], &[("m", at as f64)])]), 0);
+        delivery.wake();
     }
     let drained = delivery.stop(Duration::from_secs(30));
-    assert!(drained.complete, "{drained:?}");
+    assert!(drained.complete && drained.cursor == 1_000, "{drained:?}");
     let found = reader.read(&Query { limit: 10_000, ..Query::default() }).unwrap();
     assert_eq!((found.len(), found[0].metrics[0].1), (1_000, 999.0));
 }
@@ -117,13 +151,17 @@ fn nanoseconds_per_sample() {
     let samples = (MESSAGES * METRICS) as f64;
     for (format, compression) in KINDS {
         let dir = tempfile::tempdir().unwrap();
-        let config = FileConfig { rotation: Rotation::Size, ..config(dir.path(), format, compression) };
+        let config = FileConfig {
+            rotation: Rotation::Size,
+            journal_id: Some(1),
+            ..config(dir.path(), format, compression)
+        };
         let mut sink = FileSink::open(config).unwrap();
         let begun = Instant::now();
         for batch in messages.chunks(1_000) {
             sink.write(batch).unwrap();
         }
-        sink.flush(0).unwrap();
+        sink.flush(1).unwrap();
         let write_ns = begun.elapsed().as_nanos() as f64 / samples;
         let bytes = sink.status().disk_usage_bytes as f64 / samples;
         let reader = sink.reader().unwrap();

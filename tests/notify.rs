@@ -102,6 +102,7 @@ fn notification(id: u128, after_noon_s: i64) -> Notification {
         time_ns: NOON_NS + after_noon_s * 1_000_000_000,
         started_ns: NOON_NS - 300_000_000_000,
         status: Status::Firing,
+        receipt: Default::default(),
     }
 }
 

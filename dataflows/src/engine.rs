@@ -1,18 +1,23 @@
 //! The engine handle: start, submit epochs, wait for them, stop.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::Thread;
 
+use operators::alerts::AlertCounters;
+use operators::sample::EPOCH_LEN_MAX;
 use operators::window::Shard;
 use parking_lot::{Condvar, Mutex, RwLock};
 use timely::communication::WorkerGuards;
 
+use crate::checkpoint::PartSink;
 use crate::command::Command;
 use crate::epoch::SharedEpoch;
-use crate::graph::Outbox;
+use crate::graph::{Closed, Outbox};
 use crate::plan::Plan;
 use crate::recent::Recent;
+use crate::restore::{Restored, Snapshot};
 use crate::worker::{self, Load, Seat};
 
 /// How far the workers are, and who wants to know.
@@ -32,8 +37,8 @@ struct Done {
 }
 
 impl Progress {
-    fn new(workers: usize, listener: Box<dyn Fn(u64) + Send + Sync>) -> Progress {
-        let done = Mutex::new(Done { workers: vec![0; workers], everywhere: 0 });
+    fn new(workers: usize, epoch: u64, listener: Box<dyn Fn(u64) + Send + Sync>) -> Progress {
+        let done = Mutex::new(Done { workers: vec![epoch; workers], everywhere: epoch });
         Progress { done, changed: Condvar::new(), listener }
     }
 
@@ -53,17 +58,19 @@ impl Progress {
     }
 }
 
-/// What the engine calls back, on worker threads. Neither may block.
+/// What the engine calls back, on worker threads. None may block.
 pub struct Callbacks {
     /// An epoch is complete on all workers: visible to queries.
     pub progress: Box<dyn Fn(u64) + Send + Sync>,
-    /// Alert transitions.
+    /// Alert transitions, with their epoch.
     pub outbox: Outbox,
+    /// Closed windows.
+    pub closed: Closed,
 }
 
 impl Default for Callbacks {
     fn default() -> Self {
-        Callbacks { progress: Box::new(|_| {}), outbox: Arc::new(|_| {}) }
+        Callbacks { progress: Box::new(|_| {}), outbox: Arc::new(|_, _| {}), closed: Arc::new(|_, _| {}) }
     }
 }
 
@@ -76,33 +83,57 @@ pub struct Engine {
     loads: Vec<Arc<Load>>,
     progress: Arc<Progress>,
     recent: Recent,
+    /// The last epoch taken in.
+    submitted: AtomicU64,
+    /// The epoch from which on what it shows is right.
+    exact_from: u64,
+    restored: Restored,
     guards: Mutex<Option<WorkerGuards<()>>>,
 }
 
 impl Engine {
-    /// Starts the workers.
+    /// Starts the workers, with nothing in them.
     ///
     /// # Errors
     /// If the plan is not sound or threads can't be started.
     pub fn start(plan: Plan, callbacks: Callbacks) -> Result<Engine, String> {
-        plan.check()?;
-        let windows = Arc::new(plan.windows.clone());
-        let shards: Arc<[_]> = (0..plan.workers)
-            .map(|_| Arc::new(RwLock::new(Shard::new(windows.clone(), plan.workers))))
-            .collect();
-        let progress = Arc::new(Progress::new(plan.workers, callbacks.progress));
-        let loads: Vec<Arc<Load>> = (0..plan.workers).map(|_| Arc::default()).collect();
+        Engine::start_from(Snapshot::new(plan, Vec::new())?, callbacks, 0)
+    }
+
+    /// Starts the workers with what a snapshot holds. Epochs from the one behind the snapshot's on must be
+    /// submitted again, up to `log_end`, the last that the log has; what it shows is right from
+    /// [`Engine::exact_from`] on.
+    ///
+    /// # Errors
+    /// If parts are missing, the log does not reach as far as the snapshot, or threads can't be started.
+    pub fn start_from(mut snapshot: Snapshot, callbacks: Callbacks, log_end: u64) -> Result<Engine, String> {
+        let exact_from = snapshot.resume().map_err(|error| error.to_string())?;
+        let epoch = snapshot.epoch();
+        if exact_from > epoch.max(log_end) {
+            return Err(format!("expected a log up to epoch {exact_from}, found its end at {log_end}"));
+        }
+        let Snapshot { plan, entries, shards, machines, counters, restored, .. } = snapshot;
+        let shards: Arc<[_]> = shards.into_iter().map(|shard| Arc::new(RwLock::new(shard))).collect();
+        let progress = Arc::new(Progress::new(plan.workers, epoch, callbacks.progress));
+        let load =
+            |c: AlertCounters| Load { alerts_late: c.late, alerts_unbound: c.unbound, ..Load::default() };
+        let loads: Vec<Arc<Load>> = counters.into_iter().map(load).map(Arc::new).collect();
+        loads[0].alerts_unbound.fetch_add(restored.machines_dropped, Ordering::Relaxed);
         let mut senders = Vec::new();
-        let seats: Vec<Mutex<Option<Seat>>> = (0..plan.workers)
-            .map(|index| {
+        let seats: Vec<Mutex<Option<Seat>>> = machines
+            .into_iter()
+            .enumerate()
+            .map(|(index, machines)| {
                 let (sender, commands) = sync_channel(plan.epochs_queued_max);
                 senders.push(sender);
-                let shard = shards[index].clone();
-                let (outbox, progress, load) =
-                    (callbacks.outbox.clone(), progress.clone(), loads[index].clone());
-                Mutex::new(Some(Seat { commands, shard, outbox, progress, load }))
+                let (shard, entries) = (shards[index].clone(), entries.clone());
+                let (outbox, closed) = (callbacks.outbox.clone(), callbacks.closed.clone());
+                let (progress, load) = (progress.clone(), loads[index].clone());
+                let seat = Seat { commands, shard, machines, entries, epoch, outbox, closed, progress, load };
+                Mutex::new(Some(seat))
             })
             .collect();
+        drop(entries);
         let (greeting, greetings) = sync_channel(plan.workers);
         let worker_plan = plan.clone();
         let guards = timely::execute(timely::Config::process(plan.workers), move |worker| {
@@ -125,22 +156,60 @@ impl Engine {
             loads,
             progress,
             recent,
+            submitted: AtomicU64::new(epoch),
+            exact_from,
+            restored,
             guards: Mutex::new(Some(guards)),
         })
     }
 
-    /// Hands an epoch to all workers. Epochs must be numbered 1, 2, 3, ... and come from one thread.
+    /// Hands an epoch to all workers. Epochs must be numbered upwards from 1, or from behind the snapshot's, and
+    /// come from one thread; a number whose epoch was lost is left out.
     /// Waits while a worker's queue is full: the caller is the one place that can hold input back.
+    ///
+    /// # Panics
+    /// If the epoch has more than [`EPOCH_LEN_MAX`] samples, 48 GiB of them: who seals epochs has a lower limit.
     pub fn submit(&self, epoch: SharedEpoch) {
+        let len = epoch.len();
+        assert!(len <= EPOCH_LEN_MAX, "expected at most {EPOCH_LEN_MAX} samples in an epoch, found {len}");
         self.recent.push(epoch.clone());
+        self.submitted.store(epoch.number, Ordering::Relaxed);
+        self.tell(|| Command::Epoch(epoch.clone()));
+    }
+
+    /// Has all workers write their state behind the last epoch submitted, whose number it gives, and goes on.
+    /// To be called by the thread that submits. A checkpoint that is still being written is given up.
+    ///
+    /// `None`, and nothing is written, before [`Engine::exact_from`]: the snapshot it started from still serves.
+    pub fn checkpoint(&self, sink: PartSink) -> Option<u64> {
+        let epoch = self.submitted.load(Ordering::Relaxed);
+        if epoch < self.exact_from {
+            return None;
+        }
+        self.tell(|| Command::Checkpoint(sink.clone()));
+        Some(epoch)
+    }
+
+    fn tell(&self, command: impl Fn() -> Command) {
         for (sender, thread) in self.senders.iter().zip(&self.threads) {
-            if let Err(TrySendError::Full(command)) = sender.try_send(Command::Epoch(epoch.clone())) {
+            if let Err(TrySendError::Full(command)) = sender.try_send(command()) {
                 thread.unpark();
                 // A worker that is gone took the process with it, or the engine is being stopped.
                 let _ = sender.send(command);
             }
             thread.unpark();
         }
+    }
+
+    /// The epoch from which on what it shows is right: that of its start, or the last as of which a part of
+    /// the snapshot it started from was written.
+    pub fn exact_from(&self) -> u64 {
+        self.exact_from
+    }
+
+    /// What the snapshot held that it started from.
+    pub fn restored(&self) -> Restored {
+        self.restored
     }
 
     /// The last epoch complete on all workers.
@@ -178,14 +247,27 @@ impl Engine {
 
     /// Finishes every epoch submitted and ends the workers.
     pub fn stop(&self) {
+        self.end(None);
+    }
+
+    /// As [`Engine::stop`], but writes the state behind the last epoch, whose number it gives, before the workers
+    /// end. Returns when `sink`, which must be drained meanwhile, has taken all or is gone. `None`, and nothing
+    /// is written, where [`Engine::checkpoint`] would not, or when it was stopped before.
+    pub fn stop_with_checkpoint(&self, sink: PartSink) -> Option<u64> {
+        let epoch = self.submitted.load(Ordering::Relaxed);
+        let exact = epoch >= self.exact_from;
+        (self.end(Some(sink).filter(|_| exact)) && exact).then_some(epoch)
+    }
+
+    /// Whether it did not have an end already.
+    fn end(&self, sink: Option<PartSink>) -> bool {
         let guards = self.guards.lock().take();
-        if let Some(guards) = guards {
-            for (sender, thread) in self.senders.iter().zip(&self.threads) {
-                let _ = sender.send(Command::Stop);
-                thread.unpark();
-            }
-            drop(guards);
-        }
+        let Some(guards) = guards else { return false };
+        self.tell(|| Command::Stop(sink.clone()));
+        // Else a sink that ends with its last holder would not end before the engine does.
+        drop(sink);
+        drop(guards);
+        true
     }
 }
 
@@ -208,6 +290,7 @@ mod tests {
         let heard = said.clone();
         let progress = Progress::new(
             2,
+            0,
             Box::new(move |epoch| {
                 let before = heard.swap(epoch, Ordering::SeqCst);
                 assert_eq!(before + 1, epoch, "in order, each once");

@@ -16,7 +16,7 @@ pub struct Epoch {
     pub arrival_ns: TimeNs,
     /// Panes that begin before it are given up; never falls.
     pub floor_ns: TimeNs,
-    /// Samples as they were decoded. `seq` is not set yet.
+    /// Samples as they were decoded. Of `seq` only [`DEDUP`](operators::sample::DEDUP) is set yet.
     pub batches: Vec<Vec<Sample>>,
     /// Catalog entries that no earlier epoch carried.
     pub entries: Vec<Entry>,

@@ -1,11 +1,13 @@
 //! The whole graph on one screen.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use differential_dataflow::input::InputSession;
-use operators::alerts::{AlertTransition, Alerts};
+use operators::alerts::{AlertTransition, Alerts, Machines};
 use operators::binding::{RuleScope, bindings, controls};
+use operators::closing::ClosedWindow;
 use operators::sample::Sample;
 use operators::series::SeriesKey;
 use operators::window::{Control, Shard, Windows};
@@ -13,8 +15,6 @@ use parking_lot::RwLock;
 use timely::dataflow::operators::probe::Handle as Probe;
 use timely::dataflow::operators::{Concatenate, Input, Inspect, Probe as _};
 use timely::dataflow::{InputHandleVec, Scope};
-
-use crate::plan::Plan;
 
 /// The inputs of one worker, all at the same epoch, and a probe at the far end.
 pub struct Inputs {
@@ -26,16 +26,22 @@ pub struct Inputs {
     pub probe: Probe<u64>,
 }
 
-/// Receives alert transitions, in the order of each alert, on the worker's thread; must not block.
-pub type Outbox = Arc<dyn Fn(&[AlertTransition]) + Send + Sync>;
+/// Receives the epoch and alert transitions that it made, in the order of each alert, on the worker's thread;
+/// must not block. An epoch may come in several calls, and from every worker. Epochs taken in again after a
+/// restart bring theirs again.
+pub type Outbox = Arc<dyn Fn(u64, &[AlertTransition]) + Send + Sync>;
+
+/// Receives the closed windows of an epoch, on the thread of the worker whose series they are, before that
+/// worker says that the epoch is complete; must not block. Called only where there are any.
+pub type Closed = Arc<dyn Fn(u64, Vec<ClosedWindow>) + Send + Sync>;
 
 /// Builds the graph of one worker.
 pub fn build(
     scope: Scope<'_, u64>,
-    plan: &Plan,
     shard: Arc<RwLock<Shard>>,
+    machines: Rc<RefCell<Machines>>,
     outbox: Outbox,
-    late: Arc<AtomicU64>,
+    closed: Closed,
 ) -> Inputs {
     let (samples_input, samples) = scope.new_input::<Vec<Sample>>();
     let (controls_input, seals) = scope.new_input::<Vec<Control>>();
@@ -46,13 +52,15 @@ pub fn build(
 
     let bound = controls(bindings(rules, entries));
     let controls = scope.concatenate([seals, bound]);
-    let watched = samples.windows(controls.clone(), shard);
+    let watched = samples.windows(controls.clone(), shard, move |epoch, rows| closed(epoch, rows));
     let probe = Probe::new();
     watched
-        .alerts(controls, plan.rules.clone().into(), plan.windows.idle_timeout_ns, late)
+        .alerts(controls, machines)
         .inspect_core(move |event| {
-            if let Ok((_, transitions)) = event {
-                outbox(transitions);
+            if let Ok((stamp, transitions)) = event
+                && let Some(epoch) = stamp.least()
+            {
+                outbox(*epoch, transitions);
             }
         })
         .probe_with(&probe);

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Invariants: every epoch is complete on all workers before a later one shows; nothing here opens a file
-//! or a socket; the only clock read is for the workers' own load figures, never for state.
+//! or a socket; the only clocks read are for the workers' own load figures and for how much of a checkpoint is
+//! written in one turn, never for state.
 //!
 //! # Layout
 //! - [`epoch`]: what enters, and in which order
@@ -16,13 +17,16 @@
 //! - [`graph`]: the whole graph on one screen
 //! - [`worker`]: one loop, one match; [`command`]: what it is told
 //! - [`engine`]: the handle: submit, wait, stop
+//! - [`checkpoint`]: the workers' state as bytes, a little at a time; [`restore`]: workers from these bytes
 //! - [`view`]: aggregate queries over the shards; [`recent`]: raw samples still in memory
 
+pub mod checkpoint;
 pub mod command;
 pub mod engine;
 pub mod epoch;
 pub mod graph;
 pub mod plan;
 pub mod recent;
+pub mod restore;
 pub mod view;
 pub mod worker;

@@ -1,6 +1,7 @@
 //! What the engine runs, validated.
 
 use operators::alerts::Rule;
+use operators::closing::ClosingPlan;
 use operators::tier::WindowPlan;
 
 /// Everything that the graph is made from.
@@ -10,12 +11,16 @@ pub struct Plan {
     pub workers: usize,
     /// Panes, tiers, lateness.
     pub windows: WindowPlan,
+    /// What closed windows say; none leave where this is absent, and then they cost nothing.
+    pub closing: Option<ClosingPlan>,
     /// Alert rules; a rule's number is its place here.
     pub rules: Vec<Rule>,
     /// Epochs that may wait before a worker; the submitter waits when there are more.
     pub epochs_queued_max: usize,
     /// Memory for raw samples that queries can still see.
     pub recent_bytes: usize,
+    /// A part of a checkpoint is finished when it is as long.
+    pub part_bytes: usize,
 }
 
 impl Default for Plan {
@@ -23,9 +28,11 @@ impl Default for Plan {
         Plan {
             workers: 1,
             windows: WindowPlan::default(),
+            closing: None,
             rules: Vec::new(),
             epochs_queued_max: 16,
             recent_bytes: 64 << 20,
+            part_bytes: 1 << 20,
         }
     }
 }
@@ -39,6 +46,7 @@ impl Plan {
         if self.epochs_queued_max == 0 {
             return Err("expected room for at least one queued epoch".into());
         }
-        self.windows.check()
+        self.windows.check()?;
+        self.closing.as_ref().map_or(Ok(()), |closing| closing.check(&self.windows))
     }
 }

@@ -1,24 +1,33 @@
 //! A worker: one loop, one match.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
+use operators::alerts::Machines;
 use operators::binding::RuleScope;
-use operators::sample::Sample;
+use operators::catalog::Entry;
+use operators::sample::{DEDUP, Sample};
+use operators::window::saved::Origin;
 use operators::window::{Control, Shard};
 use parking_lot::RwLock;
 use timely::worker::Worker;
 
+use crate::checkpoint::{PartSink, Saving, Turn};
 use crate::command::Command;
 use crate::engine::Progress;
 use crate::epoch::Epoch;
-use crate::graph::{self, Inputs, Outbox};
+use crate::graph::{self, Closed, Inputs, Outbox};
 use crate::plan::Plan;
 
 /// Samples handed to the exchange at a time.
 const CHUNK_LEN: usize = 1024;
+/// How long an idle worker sleeps unless it is woken, and one that waits for room for its checkpoint.
+const PARK_IDLE: Duration = Duration::from_millis(20);
+const PARK_FULL: Duration = Duration::from_millis(1);
 /// Epochs inside the graph at a time; more only cost memory.
 const EPOCHS_INSIDE_MAX: u64 = 4;
 
@@ -31,6 +40,8 @@ pub struct Load {
     pub fed: AtomicU64,
     /// Samples that came behind the alert machines of their series, and did not change them.
     pub alerts_late: Arc<AtomicU64>,
+    /// Saved alerts of rules that are gone.
+    pub alerts_unbound: Arc<AtomicU64>,
 }
 
 /// Everything a worker is given.
@@ -39,8 +50,16 @@ pub struct Seat {
     pub commands: Receiver<Command>,
     /// The shard it owns.
     pub shard: Arc<RwLock<Shard>>,
+    /// Its alerts.
+    pub machines: Machines,
+    /// Series there are already.
+    pub entries: Arc<[Entry]>,
+    /// The epoch behind which it goes on.
+    pub epoch: u64,
     /// Where its alerts go.
     pub outbox: Outbox,
+    /// Where its closed windows go.
+    pub closed: Closed,
     /// Where it says how far it is.
     pub progress: Arc<Progress>,
     /// Its load figures.
@@ -50,44 +69,92 @@ pub struct Seat {
 /// Runs until told to stop or until nobody can tell it anything any more.
 pub fn run(worker: &mut Worker, plan: &Plan, seat: Seat) {
     let (index, peers) = (worker.index(), worker.peers());
-    let Seat { commands, shard, outbox, progress, load } = seat;
-    let late = load.alerts_late.clone();
-    let mut inputs = worker.dataflow::<u64, _, _>(|scope| graph::build(scope, plan, shard, outbox, late));
-    if index == 0 {
-        inputs.add_rules(plan);
-    }
-    let (mut fed, mut done, mut stopping) = (0, 0, false);
+    let Seat { commands, shard, machines, entries, epoch, outbox, closed, progress, load } = seat;
+    let machines = Rc::new(RefCell::new(machines));
+    let mut inputs = worker
+        .dataflow::<u64, _, _>(|scope| graph::build(scope, shard.clone(), machines.clone(), outbox, closed));
+    inputs.begin(plan, &entries, epoch, index, peers);
+    drop(entries);
+    let mut desk =
+        Desk { shard, machines, index, peers, part_bytes: plan.part_bytes, due: None, saving: None };
+    let (mut fed, mut done, mut stopping) = (epoch, epoch, false);
     loop {
         let began = Instant::now();
         let mut idle = true;
-        while !stopping && fed - done < EPOCHS_INSIDE_MAX {
+        while !stopping && desk.due.is_none() && fed - done < EPOCHS_INSIDE_MAX {
             match commands.try_recv() {
                 Ok(Command::Epoch(epoch)) => {
                     fed = epoch.number;
                     load.fed.fetch_add(inputs.feed(&epoch, index, peers), Ordering::Relaxed);
                     idle = false;
                 }
-                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => stopping = true,
+                Ok(Command::Checkpoint(sink)) => desk.due = Some(sink),
+                Ok(Command::Stop(sink)) => (desk.due, desk.saving, stopping) = (sink, None, true),
+                Err(TryRecvError::Disconnected) => (desk.saving, stopping) = (None, true),
                 Err(TryRecvError::Empty) => break,
             }
         }
         worker.step();
-        if inputs.completed(fed) > done {
-            done = inputs.completed(fed);
+        let completed = inputs.completed(fed);
+        let advanced = completed > done;
+        if advanced {
+            done = completed;
             progress.completed(index, done);
             idle = false;
         }
+        if completed == fed {
+            desk.begin(fed);
+        }
+        // Not in every turn of this loop: an epoch takes several, and would wait for as many pieces.
+        let turn = if advanced || completed == fed { desk.turn(stopping) } else { Turn::Over };
         load.busy_ns.fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
-        if stopping && done == fed {
+        if stopping && desk.is_clear() && done == fed {
             break;
         }
-        if idle {
-            worker.step_or_park(Some(Duration::from_millis(20)));
+        if idle && turn != Turn::Busy {
+            worker.step_or_park(Some(if turn == Turn::Full { PARK_FULL } else { PARK_IDLE }));
         }
     }
     inputs.close();
     while worker.has_dataflows() {
         worker.step_or_park(Some(Duration::from_millis(1)));
+    }
+}
+
+/// Where a worker writes its checkpoints.
+struct Desk {
+    shard: Arc<RwLock<Shard>>,
+    machines: Rc<RefCell<Machines>>,
+    index: usize,
+    peers: usize,
+    part_bytes: usize,
+    /// Wanted behind the epochs taken in. No other is taken in before it has begun.
+    due: Option<PartSink>,
+    saving: Option<Saving>,
+}
+
+impl Desk {
+    /// Begins the checkpoint that is due: everything up to `epoch` has happened, and nothing else.
+    fn begin(&mut self, epoch: u64) {
+        if let Some(sink) = self.due.take() {
+            let origin = Origin { worker: self.index as u32, workers: self.peers as u32, epoch };
+            self.shard.write().note_repeats(true);
+            let (shard, machines) = (self.shard.read(), self.machines.borrow());
+            self.saving = Some(Saving::begin(sink, origin, self.part_bytes, &shard, &machines));
+        }
+    }
+
+    fn is_clear(&self) -> bool {
+        self.due.is_none() && self.saving.is_none()
+    }
+
+    /// Writes a piece of the checkpoint that is under way.
+    fn turn(&mut self, stopping: bool) -> Turn {
+        let turn = self.saving.as_mut().map_or(Turn::Over, |saving| saving.turn(&self.shard, stopping));
+        if turn == Turn::Over && self.saving.take().is_some() {
+            self.shard.write().note_repeats(false);
+        }
+        turn
     }
 }
 
@@ -98,17 +165,22 @@ impl Inputs {
         self.probe.with_frontier(|frontier| frontier.first().map_or(fed, |next| next.saturating_sub(1)))
     }
 
-    fn add_rules(&mut self, plan: &Plan) {
-        for (number, rule) in plan.rules.iter().enumerate() {
+    /// Puts in the rules and the series there are, behind `epoch`.
+    fn begin(&mut self, plan: &Plan, entries: &[Entry], epoch: u64, index: usize, peers: usize) {
+        self.advance_to(epoch);
+        for (number, rule) in plan.rules.iter().enumerate().filter(|_| index == 0) {
             let scope =
                 RuleScope { rule: number as u32, metric: rule.metric.clone(), matcher: rule.matcher.clone() };
             self.rules.insert(scope);
         }
+        for entry in entries.iter().skip(index).step_by(peers) {
+            self.entries.insert((entry.id, entry.key.clone()));
+        }
+        self.advance_to(epoch + 1);
     }
 
     /// Takes in this worker's share of an epoch and closes it. Returns the number of samples.
     fn feed(&mut self, epoch: &Epoch, index: usize, peers: usize) -> u64 {
-        // Inputs begin at epoch 0, where the rules are; the first real epoch is 1.
         self.advance_to(epoch.number);
         self.controls.send(Control::Seal { arrival_ns: epoch.arrival_ns, floor_ns: epoch.floor_ns });
         let share = epoch.share(index, peers);
@@ -118,7 +190,7 @@ impl Inputs {
             for part in slice.chunks(CHUNK_LEN) {
                 let mut chunk: Vec<Sample> = Vec::with_capacity(part.len());
                 chunk.extend(part.iter().map(|sample| {
-                    let seq = position;
+                    let seq = position | (sample.seq & DEDUP);
                     position += 1;
                     Sample { seq, ..*sample }
                 }));

@@ -5,6 +5,8 @@
 //!
 //! A long run: `ORACLE_CASES=2000 nice cargo test -p dataflows --test oracle`.
 
+mod workload;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -12,87 +14,12 @@ use dataflows::engine::{Callbacks, Engine};
 use dataflows::epoch::Epoch;
 use dataflows::plan::Plan;
 use dataflows::view::{self, WindowQuery};
-use operators::alert::{Timing, intervals};
-use operators::alerts::{AlertTransition, Rule};
-use operators::catalog::Entry;
+use operators::alert::intervals;
+use operators::alerts::AlertTransition;
 use operators::function::Function;
-use operators::sample::{MINUTE, SECOND, Sample, SeriesId, TimeNs};
-use operators::series::{SeriesKey, Target, TargetMatcher};
-use operators::tier::{Tier, WindowPlan};
+use operators::sample::{MINUTE, SECOND, SeriesId, TimeNs};
 use proptest::prelude::*;
-
-const START: TimeNs = 1_700_000_000 * SECOND / MINUTE * MINUTE;
-
-fn window_plan() -> WindowPlan {
-    WindowPlan {
-        tiers: vec![
-            Tier { width_ns: 10 * SECOND, retention_ns: 5 * MINUTE },
-            Tier { width_ns: MINUTE, retention_ns: 30 * MINUTE },
-        ],
-        lateness_ns: 20 * SECOND,
-        correction_horizon_ns: 25 * MINUTE,
-        idle_timeout_ns: 30 * SECOND,
-    }
-}
-
-fn rules() -> Vec<Rule> {
-    let rule = |metric: &str, symbol: &str, threshold, seconds| Rule {
-        name: format!("{metric} {symbol} {threshold}").into(),
-        metric: metric.into(),
-        matcher: TargetMatcher::default(),
-        operator: symbol.parse().unwrap(),
-        threshold,
-        timing: Timing { duration_ns: seconds * SECOND, stale_ns: 90 * SECOND },
-    };
-    vec![rule("m0", ">", 50.0, 20), rule("m1", "<=", 30.0, 0)]
-}
-
-fn key(series: SeriesId) -> SeriesKey {
-    let target = Target::new("s", [("n", series.to_string().as_str())]);
-    SeriesKey { target: Arc::new(target), metric: format!("m{}", series % 3).into() }
-}
-
-/// What comes in: epochs of batches of (series, offset from the running second in seconds, value, copies).
-type Script = Vec<Vec<Vec<(u32, i64, u32, bool)>>>;
-
-fn script() -> impl Strategy<Value = Script> {
-    let offset = prop_oneof![6 => Just(0i64), 2 => -15i64..5, 1 => -400i64..0, 1 => -2400i64..0];
-    let sample = (0u32..7, offset, 0u32..100, prop::bool::weighted(0.05));
-    let batch = prop::collection::vec(sample, 0..12);
-    prop::collection::vec(prop::collection::vec(batch, 0..4), 1..60)
-}
-
-fn epochs(script: &Script, step_s: i64, scale: f64) -> Vec<Arc<Epoch>> {
-    let mut known = std::collections::HashSet::new();
-    let mut epochs = Vec::new();
-    for (at, batches) in script.iter().enumerate() {
-        let now_ns = START + at as i64 * step_s * SECOND;
-        let mut entries = Vec::new();
-        let mut decoded = Vec::new();
-        for batch in batches {
-            let mut samples = Vec::new();
-            for (series, offset_s, value, twice) in batch {
-                if known.insert(*series) {
-                    entries.push(Entry { id: *series, key: key(*series) });
-                }
-                let value = f64::from(*value) * scale;
-                let sample = Sample { series: *series, seq: 0, time_ns: now_ns + offset_s * SECOND, value };
-                samples.extend(std::iter::repeat_n(sample, 1 + usize::from(*twice)));
-            }
-            decoded.push(samples);
-        }
-        let number = at as u64 + 1;
-        epochs.push(Arc::new(Epoch {
-            number,
-            arrival_ns: now_ns,
-            floor_ns: TimeNs::MIN,
-            batches: decoded,
-            entries,
-            ..Epoch::default()
-        }));
-    }
-    epochs
-}
+use workload::{Script, epochs, key, rules, script, window_plan};
 
 /// Answers of one run for each width, as bits, and the alert transitions in a canonical order.
 fn run(workers: usize, epochs: &[Arc<Epoch>], widths: &[i64]) -> (Vec<Answers>, Vec<AlertTransition>) {
@@ -100,7 +27,7 @@ fn run(workers: usize, epochs: &[Arc<Epoch>], widths: &[i64]) -> (Vec<Answers>, 
     let outbox = transitions.clone();
     let plan = Plan { workers, windows: window_plan(), rules: rules(), ..Plan::default() };
     let callbacks = Callbacks {
-        outbox: Arc::new(move |some| outbox.lock().unwrap().extend_from_slice(some)),
+        outbox: Arc::new(move |_, some| outbox.lock().unwrap().extend_from_slice(some)),
         ..Callbacks::default()
     };
     let engine = Engine::start(plan, callbacks).unwrap();

@@ -103,7 +103,7 @@ fn run(scenario: &Scenario, workers: usize) -> Vec<String> {
     let transitions: Arc<Mutex<Vec<AlertTransition>>> = Arc::default();
     let outbox = transitions.clone();
     let callbacks = Callbacks {
-        outbox: Arc::new(move |some| outbox.lock().unwrap().extend_from_slice(some)),
+        outbox: Arc::new(move |_, some| outbox.lock().unwrap().extend_from_slice(some)),
         ..Callbacks::default()
     };
     let plan =

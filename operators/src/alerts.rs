@@ -4,8 +4,12 @@
 //! by the arrival clock, for which a timer per machine is kept. Samples behind what a machine has seen are
 //! counted and do not change it.
 
+pub mod saved;
+
+use std::cell::RefCell;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,13 +17,13 @@ use serde::{Deserialize, Serialize};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator as _;
 
 use crate::alert::{Machine, Timing, Transition};
 use crate::condition::Operator;
 use crate::sample::{DurationNs, Sample, SeriesId, TimeNs};
 use crate::series::TargetMatcher;
+use crate::stash::Stash;
 use crate::window::Control;
 
 /// An alert rule: what it watches, and when it fires.
@@ -53,30 +57,19 @@ pub struct AlertTransition {
 /// Runs alert rules over samples.
 pub trait Alerts<'scope> {
     /// Steps the machines of every bound rule and series. `controls` are those of
-    /// [`Windows::windows`](crate::window::Windows::windows); `late` counts samples that came behind their machine.
+    /// [`Windows::windows`](crate::window::Windows::windows). Between two epochs others may look at the machines.
     fn alerts(
         self,
         controls: StreamVec<'scope, u64, Control>,
-        rules: Arc<[Rule]>,
-        idle_timeout_ns: DurationNs,
-        late: Arc<AtomicU64>,
+        machines: Rc<RefCell<Machines>>,
     ) -> StreamVec<'scope, u64, AlertTransition>;
-}
-
-#[derive(Default)]
-struct Stash {
-    samples: Vec<Sample>,
-    controls: Vec<Control>,
-    capability: Option<Capability<u64>>,
 }
 
 impl<'scope> Alerts<'scope> for StreamVec<'scope, u64, Sample> {
     fn alerts(
         self,
         controls: StreamVec<'scope, u64, Control>,
-        rules: Arc<[Rule]>,
-        idle_timeout_ns: DurationNs,
-        late: Arc<AtomicU64>,
+        machines: Rc<RefCell<Machines>>,
     ) -> StreamVec<'scope, u64, AlertTransition> {
         self.binary_frontier::<_, CapacityContainerBuilder<Vec<AlertTransition>>, _, _, _, _>(
             controls,
@@ -84,33 +77,25 @@ impl<'scope> Alerts<'scope> for StreamVec<'scope, u64, Sample> {
             Pipeline,
             "Alerts",
             move |_capability, _info| {
-                let mut stashed: BTreeMap<u64, Stash> = BTreeMap::new();
-                let mut machines = Machines::new(rules, idle_timeout_ns);
+                let mut stash = Stash::default();
                 move |(samples, samples_frontier), (controls, controls_frontier), output| {
+                    let port = output.output_index();
                     samples.for_each(|capability, chunk| {
                         let Some(epoch) = capability.least().copied() else { return };
-                        let stash = stashed.entry(epoch).or_default();
-                        stash.samples.append(chunk);
-                        let held = stash.capability.take();
-                        stash.capability = held.or_else(|| capability.retain_least(output.output_index()));
+                        let stashed = stash.of(epoch, || capability.retain_least(port));
+                        stashed.chunks.push(std::mem::take(chunk));
                     });
                     controls.for_each(|capability, chunk| {
                         let Some(epoch) = capability.least().copied() else { return };
-                        let stash = stashed.entry(epoch).or_default();
-                        stash.controls.append(chunk);
-                        let held = stash.capability.take();
-                        stash.capability = held.or_else(|| capability.retain_least(output.output_index()));
+                        stash.of(epoch, || capability.retain_least(port)).controls.append(chunk);
                     });
-                    while let Some(entry) = stashed.first_entry() {
-                        let epoch = *entry.key();
-                        if samples_frontier.less_equal(&epoch) || controls_frontier.less_equal(&epoch) {
-                            break;
-                        }
-                        let mut stash = entry.remove();
-                        let Some(capability) = stash.capability else { continue };
+                    let complete =
+                        |epoch| !samples_frontier.less_equal(&epoch) && !controls_frontier.less_equal(&epoch);
+                    while let Some((_, stashed)) = stash.take(complete) {
+                        let Some(capability) = stashed.capability else { continue };
+                        let mut samples = stashed.chunks.concat();
                         let mut session = output.session(&capability);
-                        let behind = machines.apply(&stash.controls, &mut stash.samples, |t| session.give(t));
-                        late.fetch_add(behind, Ordering::Relaxed);
+                        machines.borrow_mut().apply(&stashed.controls, &mut samples, |t| session.give(t));
                     }
                 }
             },
@@ -122,7 +107,7 @@ impl<'scope> Alerts<'scope> for StreamVec<'scope, u64, Sample> {
 const TIMERS_SPARE_MAX: usize = 64;
 
 /// All machines of one worker.
-struct Machines {
+pub struct Machines {
     rules: Arc<[Rule]>,
     idle_timeout_ns: DurationNs,
     arrival_ns: TimeNs,
@@ -132,13 +117,34 @@ struct Machines {
     timers: Timers,
     /// Number of machines.
     alerts_len: usize,
+    /// Saved machines whose rules have not been bound again yet.
+    restored: HashMap<SeriesId, Watched>,
+    counters: AlertCounters,
+}
+
+/// What machines count, for others to read.
+#[derive(Clone, Debug, Default)]
+pub struct AlertCounters {
+    /// Samples that came behind their machine.
+    pub late: Arc<AtomicU64>,
+    /// Saved machines that no rule was bound for again.
+    pub unbound: Arc<AtomicU64>,
 }
 
 struct Watched {
     /// Newest event time; nothing came while it is the least time there is.
     newest_ns: TimeNs,
+    /// Arrival time of the last sample; the least time there is while nothing came.
     last_arrival_ns: TimeNs,
     alerts: Vec<Alert>,
+}
+
+impl Watched {
+    /// Takes the alert of a rule out.
+    fn take(&mut self, rule: u32) -> Option<Alert> {
+        let at = self.alerts.iter().position(|alert| alert.rule == rule)?;
+        Some(self.alerts.swap_remove(at))
+    }
 }
 
 struct Alert {
@@ -162,7 +168,8 @@ impl Alert {
 }
 
 impl Machines {
-    fn new(rules: Arc<[Rule]>, idle_timeout_ns: DurationNs) -> Machines {
+    /// No machines yet.
+    pub fn new(rules: Arc<[Rule]>, idle_timeout_ns: DurationNs, counters: AlertCounters) -> Machines {
         Machines {
             rules,
             idle_timeout_ns,
@@ -170,19 +177,19 @@ impl Machines {
             watched: HashMap::new(),
             timers: BinaryHeap::new(),
             alerts_len: 0,
+            restored: HashMap::new(),
+            counters,
         }
     }
 
-    /// Applies one epoch; returns how many samples came behind their machines.
-    fn apply(
-        &mut self,
-        controls: &[Control],
-        samples: &mut [Sample],
-        mut out: impl FnMut(AlertTransition),
-    ) -> u64 {
+    /// Applies one epoch.
+    fn apply(&mut self, controls: &[Control], samples: &mut [Sample], mut out: impl FnMut(AlertTransition)) {
         for control in controls {
             match *control {
-                Control::Seal { arrival_ns, .. } => self.arrival_ns = arrival_ns,
+                Control::Seal { arrival_ns, .. } => {
+                    self.arrival_ns = arrival_ns;
+                    self.drop_unbound();
+                }
                 Control::Bind { series, rule, diff } => self.bind(series, rule, diff, &mut out),
             }
         }
@@ -192,21 +199,38 @@ impl Machines {
             late += self.step(of_series, &mut out);
         }
         self.run_timers(&mut out);
-        late
+        self.counters.late.fetch_add(late, Ordering::Relaxed);
+    }
+
+    /// Lets go of saved machines that have not been bound again: all bindings come before the first epoch.
+    fn drop_unbound(&mut self) {
+        if !self.restored.is_empty() {
+            let unbound: usize = self.restored.values().map(|watched| watched.alerts.len()).sum();
+            self.counters.unbound.fetch_add(unbound as u64, Ordering::Relaxed);
+            self.restored = HashMap::new();
+        }
     }
 
     fn bind(&mut self, series: SeriesId, rule: u32, diff: i32, out: &mut impl FnMut(AlertTransition)) {
         if self.rules.get(rule as usize).is_none() {
             return;
         }
-        let arrival_ns = self.arrival_ns;
+        let mut saved = self.restored.get_mut(&series);
         let watched = self.watched.entry(series).or_insert_with(|| Watched {
-            newest_ns: TimeNs::MIN,
-            last_arrival_ns: arrival_ns,
+            newest_ns: saved.as_ref().map_or(TimeNs::MIN, |saved| saved.newest_ns),
+            last_arrival_ns: saved.as_ref().map_or(TimeNs::MIN, |saved| saved.last_arrival_ns),
             alerts: Vec::new(),
         });
         if diff > 0 {
-            watched.alerts.push(Alert { rule, machine: Machine::new(), armed_ns: TimeNs::MAX });
+            let alert = saved.as_mut().and_then(|saved| saved.take(rule)).unwrap_or(Alert {
+                rule,
+                machine: Machine::new(),
+                armed_ns: TimeNs::MAX,
+            });
+            if alert.armed_ns != TimeNs::MAX {
+                self.timers.push(Reverse((alert.armed_ns, series, rule)));
+            }
+            watched.alerts.push(alert);
             self.alerts_len += 1;
             watched.alerts.sort_by_key(|alert| alert.rule);
         } else if let Some(at) = watched.alerts.iter().position(|alert| alert.rule == rule) {
@@ -312,8 +336,9 @@ mod tests {
     fn run(rules: Vec<Rule>, epochs: &[(i64, &[(i64, f64)])]) -> (Vec<(u32, Kind, i64)>, u64) {
         let binds: Vec<Control> =
             (0..rules.len() as u32).map(|rule| Control::Bind { series: 7, rule, diff: 1 }).collect();
-        let mut machines = Machines::new(rules.into(), 30 * SECOND);
-        let (mut seen, mut late) = (Vec::new(), 0);
+        let counters = AlertCounters::default();
+        let mut machines = Machines::new(rules.into(), 30 * SECOND, counters.clone());
+        let mut seen = Vec::new();
         for (at, (arrival_s, samples)) in epochs.iter().enumerate() {
             let mut controls = if at == 0 { binds.clone() } else { Vec::new() };
             controls.push(Control::Seal { arrival_ns: arrival_s * SECOND, floor_ns: TimeNs::MIN });
@@ -321,13 +346,13 @@ mod tests {
                 .iter()
                 .map(|(s, value)| Sample { series: 7, seq: 0, time_ns: s * SECOND, value: *value })
                 .collect();
-            late += machines.apply(&controls, &mut samples, |t| {
+            machines.apply(&controls, &mut samples, |t| {
                 seen.push((t.rule, t.transition.kind, t.transition.at_ns / SECOND));
             });
             let timers_max = TIMERS_SPARE_MAX + 2 * machines.rules.len() + samples.len();
             assert!(machines.timers.len() <= timers_max, "{} timers", machines.timers.len());
         }
-        (seen, late)
+        (seen, counters.late.load(Ordering::Relaxed))
     }
 
     #[test]

@@ -3,16 +3,20 @@
 //! Panes grow old by the series' own newest event time, so a replayed or buffered past is held as long as
 //! a live one. All movement between tiers happens when a sample arrives; nothing depends on who looks when.
 
+mod saved;
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::ops::Range;
 
 use crate::aggregate::Aggregate;
-use crate::pane::{Obs, Pane};
+use crate::pane::{Obs, Pane, Seen};
 use crate::sample::{DurationNs, TimeNs};
 use crate::tier::{WindowPlan, floor_to};
 
 /// Panes and clock of one series.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct History {
     /// Newest event time; meaningless while nothing came.
     newest_ns: TimeNs,
@@ -27,11 +31,37 @@ pub struct History {
     dropped: u64,
     /// Observations ever taken in.
     taken: u64,
+    /// Up to where final windows have been sent out; the least time there is for none.
+    pub closed_ns: TimeNs,
+    /// Panes that begin before it were forgotten when the series was gone; the least time there is for none.
+    forgotten_ns: TimeNs,
+    /// Whether event times outlast the fold: samples came that may be sent again.
+    keeps_times: bool,
     /// Number of alert rules bound to the series.
     pub watchers: u32,
     /// Bytes when last measured.
     pub measured_bytes: u32,
     tiers: Vec<VecDeque<Pane>>,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        History {
+            newest_ns: 0,
+            last_arrival_ns: 0,
+            last_value: 0.0,
+            roll_at_ns: 0,
+            late: 0,
+            dropped: 0,
+            taken: 0,
+            closed_ns: TimeNs::MIN,
+            forgotten_ns: TimeNs::MIN,
+            keeps_times: false,
+            watchers: 0,
+            measured_bytes: 0,
+            tiers: Vec::new(),
+        }
+    }
 }
 
 /// What became of a sample.
@@ -73,7 +103,7 @@ impl History {
                 if (obs.time_ns.wrapping_sub(pane.start_ns) as u64) < width_ns as u64
                     && pane.start_ns >= floor_ns =>
             {
-                pane.insert(obs);
+                pane.insert_keeping(obs, self.keeps_times);
                 pane.revision = epoch;
                 self.taken += 1;
                 Placed::InTime
@@ -98,6 +128,7 @@ impl History {
         let age_ns = self.newest_ns.saturating_sub(obs.time_ns);
         let tier = (0..plan.tiers.len()).find(|at| obs.time_ns >= plan.cutoff_ns(*at, self.newest_ns));
         let pane = tier
+            .map(|tier| self.tier_of(plan, tier, obs.time_ns))
             .filter(|_| age_ns <= plan.correction_horizon_ns)
             .map(|tier| (tier, plan.tiers[tier].width_ns, floor_to(obs.time_ns, plan.tiers[tier].width_ns)));
         let Some((tier, width_ns, start_ns)) = pane.filter(|(.., start_ns)| *start_ns >= floor_ns) else {
@@ -111,7 +142,7 @@ impl History {
             panes.insert(at, Pane::new(start_ns, expected_len));
         }
         let pane = &mut panes[at];
-        pane.insert(obs);
+        pane.insert_keeping(obs, self.keeps_times);
         pane.revision = epoch;
         self.taken += 1;
         if start_ns.saturating_add(width_ns) <= self.newest_ns.saturating_sub(plan.lateness_ns) {
@@ -119,6 +150,23 @@ impl History {
             return Placed::Late;
         }
         Placed::InTime
+    }
+
+    /// The tier that holds `time_ns`, `finest` or a coarser one: where a tier was held for less time when the
+    /// state was saved, the coarser panes that were made then stay.
+    #[inline]
+    fn tier_of(&self, plan: &WindowPlan, finest: usize, time_ns: TimeNs) -> usize {
+        let newer = |at: usize| self.tiers[at].back().is_none_or(|pane| pane.start_ns > time_ns);
+        let coarse = |at: usize| {
+            let end_ns = |pane: &Pane| pane.start_ns.saturating_add(plan.tiers[at].width_ns);
+            self.tiers[at].back().is_some_and(|pane| end_ns(pane) > time_ns)
+        };
+        // What comes behind a pane of the finest tier can't lie in a coarser one.
+        if !newer(finest) {
+            finest
+        } else {
+            (finest + 1..self.tiers.len()).rfind(|at| coarse(*at)).unwrap_or(finest)
+        }
     }
 
     /// Moves panes that have grown too old for their tier into the next; the last tier's go.
@@ -130,7 +178,7 @@ impl History {
             while self.tiers[at].front().is_some_and(|pane| pane.start_ns < cutoff_ns) {
                 let Some(pane) = self.tiers[at].pop_front() else { break };
                 if let Some(coarser) = plan.tiers.get(at + 1) {
-                    append_coarser(&mut self.tiers[at + 1], pane, coarser.width_ns);
+                    append_coarser(&mut self.tiers[at + 1], pane, coarser.width_ns, self.keeps_times);
                 }
             }
             let step_ns = plan.tiers.get(at + 1).map_or(plan.tiers[at].width_ns, |next| next.width_ns);
@@ -138,6 +186,32 @@ impl History {
             next_at_ns = next_at_ns.min(due_ns);
         }
         self.roll_at_ns = next_at_ns;
+    }
+
+    /// Whether an observation at exactly `time_ns` was taken in, of a series whose observations are never two at
+    /// one time; from now on it remembers their times. What lies in panes before `floor_ns` was not seen: they
+    /// take nothing anyway.
+    #[inline]
+    pub fn seen(&mut self, plan: &WindowPlan, time_ns: TimeNs, floor_ns: TimeNs) -> Seen {
+        self.keeps_times = true;
+        if time_ns > self.newest_ns || self.taken == 0 {
+            Seen::No
+        } else {
+            self.search(plan, time_ns, floor_ns)
+        }
+    }
+
+    #[cold]
+    fn search(&self, plan: &WindowPlan, time_ns: TimeNs, floor_ns: TimeNs) -> Seen {
+        let pane = self.tiers.iter().zip(&plan.tiers).find_map(|(panes, tier)| {
+            let start_ns = floor_to(time_ns, tier.width_ns);
+            let at = panes.binary_search_by_key(&start_ns, |pane| pane.start_ns).ok()?;
+            Some(&panes[at])
+        });
+        match pane.filter(|pane| pane.start_ns >= floor_ns).map_or(Seen::No, |pane| pane.seen(time_ns)) {
+            Seen::No if time_ns < self.forgotten_ns => Seen::Unsure,
+            seen => seen,
+        }
     }
 
     /// Newest event time and its value; `None` before the first sample.
@@ -184,7 +258,7 @@ impl History {
     }
 
     /// The last observation before `time_ns` in panes that begin at or after `floor_ns`.
-    fn before(&self, plan: &WindowPlan, time_ns: TimeNs, floor_ns: TimeNs) -> Option<Obs> {
+    pub(crate) fn before(&self, plan: &WindowPlan, time_ns: TimeNs, floor_ns: TimeNs) -> Option<Obs> {
         self.tiers.iter().zip(&plan.tiers).find_map(|(panes, tier)| {
             let at = panes.partition_point(|pane| pane.start_ns.saturating_add(tier.width_ns) <= time_ns);
             panes.range(..at).next_back().filter(|pane| pane.start_ns >= floor_ns)?.last()
@@ -236,6 +310,22 @@ impl History {
         self.tiers.iter().map(VecDeque::len).sum()
     }
 
+    /// Panes of the finest tier, in time order.
+    pub(crate) fn finest(&self) -> Option<&VecDeque<Pane>> {
+        self.tiers.first()
+    }
+
+    /// Event time from which on panes move to a coarser tier.
+    #[inline]
+    pub(crate) fn roll_at_ns(&self) -> TimeNs {
+        self.roll_at_ns
+    }
+
+    /// Panes that begin before it were forgotten when the series was gone.
+    pub(crate) fn forgotten_ns(&self) -> TimeNs {
+        self.forgotten_ns
+    }
+
     /// Gives up panes that begin before `floor_ns`, and spare memory of closed ones. Returns how many panes went.
     pub fn trim(&mut self, floor_ns: TimeNs) -> u64 {
         let mut gone = 0;
@@ -256,6 +346,9 @@ impl History {
     /// Forgets all panes of a series that is gone.
     pub fn forget(&mut self) -> u64 {
         let gone = self.pane_count() as u64;
+        if self.taken > 0 {
+            self.forgotten_ns = self.newest_ns.saturating_add(1);
+        }
         self.tiers.iter_mut().for_each(|panes| *panes = VecDeque::new());
         gone
     }
@@ -270,169 +363,13 @@ impl History {
     }
 }
 
-fn append_coarser(panes: &mut VecDeque<Pane>, pane: Pane, width_ns: DurationNs) {
+fn append_coarser(panes: &mut VecDeque<Pane>, pane: Pane, width_ns: DurationNs, times: bool) {
     let start_ns = floor_to(pane.start_ns, width_ns);
     if panes.back().is_none_or(|last| last.start_ns < start_ns) {
         panes.push_back(Pane::new(start_ns, pane.raw().len()));
     }
     // A coarse pane is never newer than a pane of the finer tier: cut-offs are multiples of its width.
     if let Some(last) = panes.back_mut() {
-        last.append(pane);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sample::{HOUR, MINUTE, SECOND};
-
-    fn insert_all(plan: &WindowPlan, samples: &[(i64, f64)]) -> History {
-        let mut history = History::default();
-        for (s, value) in samples {
-            history.insert(plan, Obs { time_ns: s * SECOND, value: *value }, 1, 0, TimeNs::MIN);
-        }
-        history
-    }
-
-    fn counts(
-        history: &History,
-        plan: &WindowPlan,
-        start_s: i64,
-        end_s: i64,
-        window_s: i64,
-    ) -> Vec<(i64, u64)> {
-        let mut found = Vec::new();
-        let range = start_s * SECOND..end_s * SECOND;
-        history.windows(plan, range, window_s * SECOND, false, TimeNs::MIN, |at, window| {
-            found.push((at / SECOND, window.count()));
-        });
-        found
-    }
-
-    #[test]
-    fn samples_fall_into_their_panes_in_any_order() {
-        let plan = WindowPlan::default();
-        let history = insert_all(&plan, &[(5, 1.0), (25, 1.0), (9, 1.0), (10, 1.0), (30, 1.0), (29, 1.0)]);
-        assert_eq!(counts(&history, &plan, 0, 60, 10), [(0, 2), (10, 1), (20, 2), (30, 1)]);
-        assert_eq!(counts(&history, &plan, 0, 60, 20), [(0, 3), (20, 3)]);
-    }
-
-    #[test]
-    fn old_panes_become_coarse_and_then_go() {
-        let plan = WindowPlan::default();
-        let seconds = 13 * 3600;
-        let samples: Vec<(i64, f64)> = (0..seconds).step_by(5).map(|s| (s, s as f64)).collect();
-        let history = insert_all(&plan, &samples);
-        let fine_from = (plan.cutoff_ns(0, (seconds - 5) * SECOND)) / SECOND;
-        assert_eq!(fine_from % 60, 0);
-        let all = counts(&history, &plan, 0, seconds, 60);
-        assert!(all.iter().all(|(_, count)| *count == 12));
-        assert_eq!(all.first().map(|(at, _)| *at), Some(plan.cutoff_ns(1, (seconds - 5) * SECOND) / SECOND));
-        assert_eq!(history.coarsest_ns(&plan, 0..fine_from * SECOND, TimeNs::MIN), Some(MINUTE));
-        assert_eq!(
-            history.coarsest_ns(&plan, fine_from * SECOND..seconds * SECOND, TimeNs::MIN),
-            Some(10 * SECOND)
-        );
-        // A straggler for a coarse pane still counts, one for a pane that is gone does not.
-        let mut history = history;
-        let straggler = Obs { time_ns: fine_from * SECOND - 30 * SECOND, value: 0.0 };
-        assert_eq!(history.insert(&plan, straggler, 2, 0, TimeNs::MIN), Placed::Late);
-        let ancient = Obs { time_ns: SECOND, value: 0.0 };
-        assert_eq!(history.insert(&plan, ancient, 2, 0, TimeNs::MIN), Placed::Dropped);
-        assert_eq!(history.counts().1, 1);
-        assert_eq!(history.counts().2, 1);
-    }
-
-    #[test]
-    fn a_counter_grows_across_panes_and_tiers() {
-        let plan = WindowPlan::default();
-        let samples: Vec<(i64, f64)> = (0..7200).map(|s| (s, (s % 1000) as f64)).collect();
-        let history = insert_all(&plan, &samples);
-        let mut total = 0.0;
-        history.windows(&plan, 0..2 * HOUR, MINUTE, false, TimeNs::MIN, |_, window| {
-            total += window.increase.unwrap_or(0.0);
-        });
-        // 7,199 steps of one, but the seven resets go from 999 to 0: nothing grew there.
-        assert_eq!(total, 7199.0 - 7.0);
-    }
-
-    #[test]
-    fn times_at_both_ends_fall_into_panes_of_their_own() {
-        let plan = WindowPlan::default();
-        // The first whole minute begins 16.85 s after the first moment there is; the last pane is cut short.
-        let (first_ns, last_ns) = (floor_to(TimeNs::MIN, MINUTE), floor_to(TimeNs::MAX, 10 * SECOND));
-        let times = [TimeNs::MIN, first_ns - 1, first_ns, first_ns + 9 * SECOND, first_ns + 10 * SECOND];
-        let mut history = History::default();
-        let mut placed = Vec::new();
-        for time_ns in times {
-            placed.push(history.insert(&plan, Obs { time_ns, value: 1.0 }, 1, 0, TimeNs::MIN));
-        }
-        assert_eq!(placed[..2], [Placed::Dropped, Placed::Dropped], "there is no pane for them");
-        assert_eq!(placed[2..], [Placed::InTime; 3]);
-        let found = |history: &History| {
-            let mut found = Vec::new();
-            history.windows(
-                &plan,
-                TimeNs::MIN..TimeNs::MAX,
-                10 * SECOND,
-                false,
-                TimeNs::MIN,
-                |at, window| {
-                    found.push((at, window.count()));
-                },
-            );
-            found
-        };
-        assert_eq!(found(&history), [(first_ns, 2), (first_ns + 10 * SECOND, 1)]);
-        for time_ns in [last_ns - 1, last_ns, TimeNs::MAX - 1, TimeNs::MAX, TimeNs::MAX, TimeNs::MIN, last_ns]
-        {
-            history.insert(&plan, Obs { time_ns, value: 1.0 }, 2, 0, TimeNs::MIN);
-        }
-        assert_eq!(found(&history), [(last_ns - 10 * SECOND, 1), (last_ns, 5)]);
-        assert_eq!(history.counts(), (9, 0, 3));
-    }
-
-    #[test]
-    fn a_floor_hides_and_frees_what_lies_before_it() {
-        let plan = WindowPlan::default();
-        let samples: Vec<(i64, f64)> = (0..600).map(|s| (s, 1.0)).collect();
-        let mut history = insert_all(&plan, &samples);
-        let floor_ns = 300 * SECOND;
-        let mut seen = 0;
-        history.windows(&plan, 0..600 * SECOND, 10 * SECOND, false, floor_ns, |at, _| {
-            assert!(at >= floor_ns);
-            seen += 1;
-        });
-        assert_eq!(seen, 30);
-        let before = history.bytes();
-        assert_eq!(history.trim(floor_ns), 30);
-        assert!(history.bytes() < before);
-        let old = Obs { time_ns: 10 * SECOND, value: 1.0 };
-        assert_eq!(history.insert(&plan, old, 9, 0, floor_ns), Placed::Dropped);
-    }
-
-    #[test]
-    fn a_floor_inside_a_pane_takes_the_pane_whether_it_was_freed_or_not() {
-        let plan = WindowPlan::default();
-        let floor_ns = 595 * SECOND;
-        let mut answers = Vec::new();
-        for trims in [false, true] {
-            let mut history = insert_all(&plan, &[(580, 1.0), (590, 2.0), (598, 3.0)]);
-            if trims {
-                assert_eq!(history.trim(floor_ns), 2);
-            }
-            let mut answer = Vec::new();
-            for s in [599, 596, 600] {
-                let obs = Obs { time_ns: s * SECOND, value: 4.0 };
-                answer.push((history.insert(&plan, obs, 2, 0, floor_ns), 0, 0));
-            }
-            history.windows(&plan, 0..HOUR, 10 * SECOND, false, floor_ns, |at, window| {
-                answer.push((Placed::InTime, at / SECOND, window.count()));
-            });
-            answers.push(answer);
-        }
-        let (gone, held) = ((Placed::Dropped, 0, 0), (Placed::InTime, 0, 0));
-        assert_eq!(answers[0], [gone, gone, held, (Placed::InTime, 600, 1)]);
-        assert_eq!(answers[1], answers[0]);
+        last.append(pane, times);
     }
 }

@@ -4,20 +4,28 @@
 //! exact at epoch boundaries and the same for any number of workers. The worker is the only writer of its
 //! shard and locks it once an epoch.
 
-use std::collections::BTreeMap;
+mod past;
+mod repeats;
+pub mod saved;
+
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
-use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator;
 
+use crate::closing::{ClosedWindow, Closing, ClosingCounts, ClosingPlan, Now};
 use crate::history::{History, Placed};
-use crate::pane::Obs;
+use crate::pane::{Obs, Seen};
 use crate::sample::{DurationNs, MS, Sample, SeriesId, TimeNs};
+use crate::stash::Stash;
 use crate::tier::{WindowPlan, series_clock_ns};
+
+pub use past::Resumption;
+use past::{Past, Standing};
+pub use repeats::Repeats;
 
 /// What the edge decided for an epoch, and which rules watch which series. Travels beside the samples.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -43,12 +51,16 @@ pub enum Control {
 /// Sums over a shard, for telemetry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShardCounts {
-    /// Samples applied, dropped ones included.
+    /// Samples applied, dropped ones and duplicates included.
     pub samples: u64,
     /// Samples that corrected a final pane.
     pub late: u64,
     /// Samples too old for any pane.
     pub dropped: u64,
+    /// Samples sent again that were not taken a second time.
+    pub duplicates: u64,
+    /// Of them those of which nobody knows any more whether they were sent before.
+    pub duplicates_unsure: u64,
     /// Panes given up for the memory budget or because their series fell silent.
     pub panes_given_up: u64,
     /// Bytes held, as last measured.
@@ -69,6 +81,12 @@ pub struct Shard {
     pub counts: ShardCounts,
     series: Vec<History>,
     swept: usize,
+    /// Only where closed windows are wanted.
+    closing: Option<Box<Closing>>,
+    /// Only while a restored shard catches up.
+    past: Option<Box<Past>>,
+    /// Only while a checkpoint is being written.
+    repeats: Option<Repeats>,
 }
 
 /// How many panes the sweep looks at per millisecond of arrival time: about 1 % of a core at 5 ns each.
@@ -91,7 +109,20 @@ impl Shard {
             counts: ShardCounts::default(),
             series: Vec::new(),
             swept: 0,
+            closing: None,
+            past: None,
+            repeats: None,
         }
+    }
+
+    /// Gives closed windows from now on; the shard is that of worker `index`. Panes that were never given are.
+    pub fn close_windows(&mut self, closing: ClosingPlan, index: usize) {
+        self.closing = Some(Box::new(Closing::new(closing, &self.plan, index, self.peers, &self.series)));
+    }
+
+    /// What was closed.
+    pub fn closing_counts(&self) -> ClosingCounts {
+        self.closing.as_ref().map(|closing| closing.counts()).unwrap_or_default()
     }
 
     /// The window plan.
@@ -110,20 +141,23 @@ impl Shard {
         series_clock_ns(newest_ns, history.last_arrival_ns(), self.arrival_ns, self.plan.idle_timeout_ns)
     }
 
-    /// Applies one epoch. `chunks` are in the epoch's order. Samples of watched series go to `watched`.
+    /// Applies one epoch. `chunks` are in the epoch's order. Samples of watched series go to `watched`, but for
+    /// duplicates. Returns the windows that it closed or corrected, by series and start.
     pub fn apply(
         &mut self,
         epoch: u64,
         controls: &[Control],
         chunks: &[Vec<Sample>],
         mut watched: impl FnMut(Sample),
-    ) {
+    ) -> Vec<ClosedWindow> {
         let since_ns = self.arrival_ns;
+        let mut sealed = false;
         for control in controls {
             match control {
                 Control::Seal { arrival_ns, floor_ns } => {
                     self.arrival_ns = *arrival_ns;
                     self.floor_ns = *floor_ns;
+                    sealed = true;
                 }
                 Control::Bind { series, diff, .. } => {
                     let history = history_mut(&mut self.series, (series / self.peers) as usize);
@@ -131,32 +165,86 @@ impl Shard {
                 }
             }
         }
+        let past = self.past.take();
+        match &past {
+            None => self.fold(epoch, chunks, |_| Standing::NEW, &mut watched),
+            Some(past) => self.fold(epoch, chunks, |sample| past.standing(sample, epoch), &mut watched),
+        }
+        self.epoch = epoch;
+        self.past = past;
+        // What is bound before the first epoch, or on a restart again, is no epoch.
+        let mut closed = Vec::new();
+        if sealed {
+            if let Some(closing) = &mut self.closing {
+                let now = Now { epoch, arrival_ns: self.arrival_ns, floor_ns: self.floor_ns };
+                closed = closing.end_epoch(&self.plan, &mut self.series, now);
+            }
+            self.sweep(self.arrival_ns.saturating_sub(since_ns));
+        }
+        self.past.take_if(|past| past.ends_with(epoch));
+        closed
+    }
+
+    /// Folds samples in.
+    #[inline]
+    fn fold(
+        &mut self,
+        epoch: u64,
+        chunks: &[Vec<Sample>],
+        standing: impl Fn(&Sample) -> Standing,
+        watched: &mut impl FnMut(Sample),
+    ) {
+        let now = Now { epoch, arrival_ns: self.arrival_ns, floor_ns: self.floor_ns };
         let retention_ns = self.plan.retention_ns();
-        let (mut late, mut dropped) = (0, 0);
-        for chunk in chunks {
-            self.counts.samples += chunk.len() as u64;
-            for sample in chunk {
-                let slot = (sample.series / self.peers) as usize;
-                let history = history_mut(&mut self.series, slot);
+        let mut counts = ShardCounts::default();
+        for sample in chunks.iter().flatten() {
+            let Standing { lacking, counted, repeated } = standing(sample);
+            if repeated {
+                continue;
+            }
+            let slot = (sample.series / self.peers) as usize;
+            let history = history_mut(&mut self.series, slot);
+            counts.samples += u64::from(counted);
+            if lacking {
                 let obs = Obs { time_ns: sample.time_ns, value: sample.value };
                 // Whether or not the sweep has been there, what it had is gone.
                 if self.arrival_ns.saturating_sub(history.last_arrival_ns()) > retention_ns {
-                    self.counts.panes_given_up += history.forget();
+                    if let Some(closing) = &mut self.closing {
+                        closing.close_what_is_forgotten(&self.plan, history, slot, now);
+                    }
+                    counts.panes_given_up += u64::from(counted) * history.forget();
                 }
-                match history.insert(&self.plan, obs, epoch, self.arrival_ns, self.floor_ns) {
+                if sample.is_dedup() {
+                    let seen = history.seen(&self.plan, obs.time_ns, now.floor_ns);
+                    if seen != Seen::No {
+                        if let Some(repeats) = self.repeats.as_mut().filter(|_| history.watchers > 0) {
+                            repeats.note(epoch, sample.position());
+                        }
+                        counts.duplicates += u64::from(counted);
+                        counts.duplicates_unsure += u64::from(counted && seen == Seen::Unsure);
+                        continue;
+                    }
+                }
+                let placed = match &mut self.closing {
+                    None => history.insert(&self.plan, obs, epoch, now.arrival_ns, now.floor_ns),
+                    Some(closing) => closing.insert(&self.plan, history, slot, obs, now),
+                };
+                match placed {
                     Placed::InTime => {}
-                    Placed::Late => late += 1,
-                    Placed::Dropped => dropped += 1,
-                }
-                if history.watchers > 0 {
-                    watched(*sample);
+                    Placed::Late => counts.late += u64::from(counted),
+                    Placed::Dropped => counts.dropped += u64::from(counted),
                 }
             }
+            if history.watchers > 0 {
+                watched(*sample);
+            }
         }
-        self.counts.late += late;
-        self.counts.dropped += dropped;
-        self.epoch = epoch;
-        self.sweep(self.arrival_ns.saturating_sub(since_ns));
+        self.counts.samples += counts.samples;
+        self.counts.late += counts.late;
+        self.counts.dropped += counts.dropped;
+        self.counts.duplicates += counts.duplicates;
+        self.counts.duplicates_unsure += counts.duplicates_unsure;
+        self.counts.panes_given_up += counts.panes_given_up;
     }
 
     /// Whether a series has been silent for longer than panes are held: it shows none, freed yet or not.
@@ -175,10 +263,15 @@ impl Shard {
             }
             self.swept = if self.swept < self.series.len() { self.swept } else { 0 };
             let gone = self.is_gone(&self.series[self.swept]);
+            let counted = self.past.as_ref().is_none_or(|past| past.counts_slot(self.swept, self.epoch));
             let history = &mut self.series[self.swept];
             self.swept += 1;
             panes_left -= history.pane_count() as i64 + SWEEP_SERIES_PANES;
-            self.counts.panes_given_up += if gone { history.forget() } else { history.trim(self.floor_ns) };
+            if let Some(closing) = &mut self.closing {
+                closing.count_given_up(history, self.floor_ns);
+            }
+            let given_up = if gone { history.forget() } else { history.trim(self.floor_ns) };
+            self.counts.panes_given_up += u64::from(counted) * given_up;
             let measured_bytes = u32::try_from(history.bytes()).unwrap_or(u32::MAX);
             self.counts.bytes += u64::from(measured_bytes);
             self.counts.bytes -= u64::from(std::mem::replace(&mut history.measured_bytes, measured_bytes));
@@ -215,20 +308,14 @@ fn history_mut(series: &mut Vec<History>, slot: usize) -> &mut History {
 pub trait Windows<'scope> {
     /// Routes samples to the worker that owns their series and applies them, epoch by epoch, to `shard`.
     /// `controls` must carry one [`Control::Seal`] per epoch and worker. Gives the samples of watched series,
-    /// each under its epoch.
+    /// each under its epoch. `closed` is called with the closed windows of every epoch that has any, before the
+    /// epoch is complete.
     fn windows(
         self,
         controls: StreamVec<'scope, u64, Control>,
         shard: Arc<RwLock<Shard>>,
+        closed: impl FnMut(u64, Vec<ClosedWindow>) + 'static,
     ) -> StreamVec<'scope, u64, Sample>;
-}
-
-/// What is known of an epoch that is not complete yet.
-#[derive(Default)]
-struct Stash {
-    chunks: Vec<Vec<Sample>>,
-    controls: Vec<Control>,
-    capability: Option<Capability<u64>>,
 }
 
 impl<'scope> Windows<'scope> for StreamVec<'scope, u64, Sample> {
@@ -236,6 +323,7 @@ impl<'scope> Windows<'scope> for StreamVec<'scope, u64, Sample> {
         self,
         controls: StreamVec<'scope, u64, Control>,
         shard: Arc<RwLock<Shard>>,
+        mut closed: impl FnMut(u64, Vec<ClosedWindow>) + 'static,
     ) -> StreamVec<'scope, u64, Sample> {
         let by_series = Exchange::new(|sample: &Sample| u64::from(sample.series));
         self.binary_frontier::<_, CapacityContainerBuilder<Vec<Sample>>, _, _, _, _>(
@@ -244,39 +332,31 @@ impl<'scope> Windows<'scope> for StreamVec<'scope, u64, Sample> {
             Pipeline,
             "Windows",
             move |_capability, _info| {
-                let mut stashed: BTreeMap<u64, Stash> = BTreeMap::new();
+                let mut stash = Stash::default();
                 move |(samples, samples_frontier), (controls, controls_frontier), output| {
+                    let port = output.output_index();
                     samples.for_each(|capability, chunk| {
                         let Some(epoch) = capability.least().copied() else { return };
-                        let stash = stashed.entry(epoch).or_default();
-                        stash.chunks.push(std::mem::take(chunk));
-                        stash.capability = stash
-                            .capability
-                            .take()
-                            .or_else(|| capability.retain_least(output.output_index()));
+                        let stashed = stash.of(epoch, || capability.retain_least(port));
+                        stashed.chunks.push(std::mem::take(chunk));
                     });
                     controls.for_each(|capability, chunk| {
                         let Some(epoch) = capability.least().copied() else { return };
-                        let stash = stashed.entry(epoch).or_default();
-                        stash.controls.append(chunk);
-                        stash.capability = stash
-                            .capability
-                            .take()
-                            .or_else(|| capability.retain_least(output.output_index()));
+                        stash.of(epoch, || capability.retain_least(port)).controls.append(chunk);
                     });
-                    while let Some(entry) = stashed.first_entry() {
-                        let epoch = *entry.key();
-                        if samples_frontier.less_equal(&epoch) || controls_frontier.less_equal(&epoch) {
-                            break;
-                        }
-                        let mut stash = entry.remove();
+                    let complete =
+                        |epoch| !samples_frontier.less_equal(&epoch) && !controls_frontier.less_equal(&epoch);
+                    while let Some((epoch, mut stashed)) = stash.take(complete) {
                         // Each sender's chunks come in order and its share of the epoch is contiguous.
-                        stash.chunks.sort_by_key(|chunk| chunk.first().map_or(0, |sample| sample.seq));
-                        let Some(capability) = stash.capability else { continue };
+                        stashed.chunks.sort_by_key(|chunk| chunk.first().map_or(0, Sample::position));
+                        let Some(capability) = stashed.capability else { continue };
                         let mut session = output.session(&capability);
-                        shard
+                        let rows = shard
                             .write()
-                            .apply(epoch, &stash.controls, &stash.chunks, |sample| session.give(sample));
+                            .apply(epoch, &stashed.controls, &stashed.chunks, |sample| session.give(sample));
+                        if !rows.is_empty() {
+                            closed(epoch, rows);
+                        }
                     }
                 }
             },

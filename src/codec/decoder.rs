@@ -8,7 +8,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use operators::catalog::{Catalog, Full};
-use operators::sample::{DurationNs, Sample, SeriesId, TimeNs};
+use operators::sample::{DEDUP, DurationNs, Sample, SeriesId, TimeNs};
 use operators::series::Target;
 
 use super::json::scan::Scanned;
@@ -25,11 +25,19 @@ pub struct Limits {
     pub tag_len_max: usize,
     /// How far an event time may be ahead of the arrival clock.
     pub future_max_ns: DurationNs,
+    /// Whether a series has one value a time: another one is the same sample sent again.
+    pub dedup: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { tags_len_max: 32, name_len_max: 256, tag_len_max: 256, future_max_ns: 600_000_000_000 }
+        Limits {
+            tags_len_max: 32,
+            name_len_max: 256,
+            tag_len_max: 256,
+            future_max_ns: 600_000_000_000,
+            dedup: false,
+        }
     }
 }
 
@@ -234,7 +242,8 @@ impl Decoder {
         if !value.is_finite() {
             return self.reject(Some(name), Reason::NotFinite, value.to_string());
         }
-        self.samples.push(Sample { series, seq: 0, time_ns, value });
+        let seq = if self.limits.dedup { DEDUP } else { 0 };
+        self.samples.push(Sample { series, seq, time_ns, value });
     }
 
     #[cold]

@@ -21,6 +21,8 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 /// Metrics that count up: they are exposed as counters, with `_total` behind their name.
 const COUNTERS: &[&str] = &["message_count", "request_count", "error_count"];
 
+/// What of a storage's figures goes up and down.
+const LAG: &str = "lag_epochs";
 /// The only number of the bus that also goes down.
 const OPEN_CONNECTIONS: &str = "connections_open";
 
@@ -54,6 +56,7 @@ pub async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<
         let mut families = Families::default();
         series(&app, &mut families);
         own(&app, &mut families);
+        storages(&app, &mut families);
         families.write(open)
     });
     let text = text.await.map_err(|_| ApiError::internal("the exposition was cut short"))?;
@@ -186,6 +189,16 @@ fn sanitize(name: &str) -> String {
     }
 }
 
+/// What the storages say of themselves.
+fn storages(app: &App, families: &mut Families) {
+    for (figure, storage, value) in app.storage_status().counters {
+        let kind = if figure == LAG { "gauge" } else { "counter" };
+        let (name, labels) =
+            (format!("plantd_metric_storage_{figure}"), format!("{{storage=\"{storage}\"}}"));
+        families.add(&name, kind, "See /storage/status", labels, value as f64);
+    }
+}
+
 fn own(app: &App, families: &mut Families) {
     let telemetry = &app.telemetry;
     let counts = app.shard_counts();
@@ -200,6 +213,7 @@ fn own(app: &App, families: &mut Families) {
     counter("samples_accepted", "Samples accepted", none(), load(&telemetry.samples));
     counter("samples_late", "Samples that corrected a final window", none(), counts.late as f64);
     counter("samples_too_old", "Samples too old for any window", none(), counts.dropped as f64);
+    counter("samples_duplicate", "Samples sent again, not counted again", none(), counts.duplicates as f64);
     counter("panes_given_up", "Panes dropped for memory or silence", none(), counts.panes_given_up as f64);
     counter("epochs", "Epochs sealed", none(), load(&telemetry.epochs));
     counter(
@@ -215,10 +229,17 @@ fn own(app: &App, families: &mut Families) {
         load(&telemetry.connections_refused),
     );
     counter(
-        "alert_transitions_dropped",
-        "Alert transitions that found no room",
+        "requests_repeated",
+        "Requests that came again with their idempotency key, and were not counted again",
         none(),
-        load(&app.board.dropped),
+        load(&telemetry.requests_repeated),
+    );
+    counter("samples_repeated", "Samples in repeated requests", none(), load(&telemetry.samples_repeated));
+    counter(
+        "samples_given_up",
+        "Samples given up because the journal could not be written when the service stopped",
+        none(),
+        load(&telemetry.samples_given_up),
     );
     for (kind, count) in ["pending", "cancelled", "firing", "resolved"].iter().zip(&app.board.counts) {
         counter("alert_transitions", "Alert transitions", format!("{{kind=\"{kind}\"}}"), load(count));
@@ -236,10 +257,6 @@ fn own(app: &App, families: &mut Families) {
     for (name, value) in app.bus_counters().into_iter().filter(|(name, _)| !name.ends_with(OPEN_CONNECTIONS))
     {
         counter(&format!("bus_{name}"), "See the bus's counters", none(), value as f64);
-    }
-    let storage = app.storage_status();
-    for (name, value) in storage.counters {
-        counter(&format!("storage_{name}"), "See the storage's counters", none(), value as f64);
     }
     let mut gauge = |name: &str, help: &str, value: f64| {
         families.add(&format!("plantd_metric_{name}"), "gauge", help, String::new(), value);

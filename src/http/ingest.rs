@@ -9,6 +9,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use dataflows::epoch::Request as KeyedRequest;
 use serde::Serialize;
 
 use super::App;
@@ -17,6 +18,8 @@ use crate::codec::Codec;
 use crate::codec::decoder::Decoder;
 use crate::codec::json::Json as JsonCodec;
 use crate::codec::reject::{Malformed, Reason, Reject};
+use crate::intake::Taken;
+use crate::requests::key_hash;
 
 /// What became of a body.
 #[derive(Debug, Serialize)]
@@ -28,7 +31,14 @@ pub struct Verdict {
     /// The epoch that carries the samples: pass it as `min_epoch` to read them back.
     #[serde(skip_serializing_if = "Option::is_none")]
     epoch: Option<u64>,
+    /// Whether a request with the same idempotency key came before: this is what was said then, and nothing was
+    /// counted again. What was rejected is not listed again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repeated: Option<bool>,
 }
+
+/// Longest idempotency key, in bytes.
+const IDEMPOTENCY_KEY_LEN_MAX: usize = 255;
 
 #[derive(Debug, Serialize)]
 struct RejectedEntry {
@@ -51,13 +61,49 @@ pub async fn post(State(app): State<Arc<App>>, request: Request) -> Response {
     if !app.intake.is_open() {
         return ApiError::unavailable("stopping").into_response();
     }
+    let key = match idempotency_key(&parts.headers) {
+        Ok(key) => key,
+        Err(error) => return error.into_response(),
+    };
     let mut decoder = app.decoders.take();
-    let response = decode_and_submit(&app, &body, &mut decoder);
+    let answer = decode_and_submit(&app, &body, key, &mut decoder);
     app.decoders.put(decoder);
-    response
+    match answer {
+        Ok((status, verdict)) => {
+            // The answer is a promise: it goes out when the journal can keep it.
+            if let Some(epoch) = verdict.epoch
+                && !app.intake.is_safe(epoch).await
+            {
+                let why = app.intake.trouble().unwrap_or_else(|| "the disk is slow".into());
+                return ApiError::unavailable(format!("not written to the journal in time: {why}"))
+                    .into_response();
+            }
+            (status, Json(verdict)).into_response()
+        }
+        Err(error) => error.into_response(),
+    }
 }
 
-fn decode_and_submit(app: &App, body: &[u8], decoder: &mut Decoder) -> Response {
+/// The key of a request that may be repeated (draft-ietf-httpapi-idempotency-key-header), quoted or not.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<u128>, ApiError> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let text = value.as_bytes().trim_ascii();
+    let key = text.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(text);
+    match key.len() {
+        1..=IDEMPOTENCY_KEY_LEN_MAX => Ok(Some(key_hash(key))),
+        len => Err(ApiError::bad_request(format!(
+            "expected an idempotency-key of 1 to {IDEMPOTENCY_KEY_LEN_MAX} bytes, found {len}"
+        ))),
+    }
+}
+
+/// Decodes a body and hands its samples down. Does not wait.
+fn decode_and_submit(
+    app: &App,
+    body: &[u8],
+    key: Option<u128>,
+    decoder: &mut Decoder,
+) -> Result<(StatusCode, Verdict), ApiError> {
     decoder.begin(app.intake.now_ns());
     decoder.default_service.clear();
     let outcome = JsonCodec.decode(body, decoder);
@@ -66,20 +112,36 @@ fn decode_and_submit(app: &App, body: &[u8], decoder: &mut Decoder) -> Response 
     }
     let samples = std::mem::take(&mut decoder.samples);
     let (accepted, newest_ns) = (samples.len(), samples.iter().map(|s| s.time_ns).max());
-    let epoch = match app.intake.submit(samples) {
-        Ok(epoch) => epoch,
-        Err(_) => return ApiError::unavailable("too many samples in flight").into_response(),
+    let rejected = decoder.rejects.len();
+    let request = key.map(|key| KeyedRequest { key, accepted: accepted as u32, rejected: rejected as u32 });
+    let epoch = match app.intake.submit_once(samples, request) {
+        Ok(Taken::New(epoch)) => epoch,
+        Ok(Taken::Before(epoch, said)) => {
+            decoder.rejects.clear();
+            let (accepted, rejected) = (said.accepted as usize, said.rejected as usize);
+            let verdict =
+                Verdict { accepted, rejected: Vec::new(), epoch: Some(epoch), repeated: Some(true) };
+            return Ok((status_of(accepted, rejected), verdict));
+        }
+        Err(_) => {
+            let why = app.intake.trouble().map(|why| format!("the journal can't be written: {why}"));
+            return Err(ApiError::unavailable(why.unwrap_or_else(|| "too many samples in flight".into())));
+        }
     };
     app.telemetry.http_messages.fetch_add(decoder.messages, Ordering::Relaxed);
     app.telemetry.accepted(accepted, newest_ns);
     app.rejects.add("http", decoder.arrival_ns, &decoder.rejects);
     let rejected: Vec<RejectedEntry> = decoder.rejects.drain(..).map(entry).collect();
-    let status = match (accepted, rejected.len()) {
+    let verdict = Verdict { accepted, rejected, epoch: (accepted > 0).then_some(epoch), repeated: None };
+    Ok((status_of(accepted, verdict.rejected.len()), verdict))
+}
+
+fn status_of(accepted: usize, rejected: usize) -> StatusCode {
+    match (accepted, rejected) {
         (_, 0) => StatusCode::OK,
         (0, _) => StatusCode::BAD_REQUEST,
         _ => StatusCode::MULTI_STATUS,
-    };
-    (status, Json(Verdict { accepted, rejected, epoch: (accepted > 0).then_some(epoch) })).into_response()
+    }
 }
 
 /// A body that could not even be read counts as one reject.

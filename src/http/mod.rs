@@ -51,6 +51,8 @@ pub struct HttpConfig {
     pub results_max: usize,
     /// Whether answers are packed for clients that accept gzip.
     pub compression: bool,
+    /// Paths of the exposition beside `/metrics`.
+    pub metrics_paths: Vec<String>,
 }
 
 impl Default for HttpConfig {
@@ -62,6 +64,7 @@ impl Default for HttpConfig {
             connections_max: 1024,
             results_max: 100_000,
             compression: false,
+            metrics_paths: Vec::new(),
         }
     }
 }
@@ -73,8 +76,8 @@ pub struct StorageReport {
     pub status: String,
     /// The documented object.
     pub json: Value,
-    /// Counters for `/metrics`.
-    pub counters: Vec<(&'static str, u64)>,
+    /// Figures for `/metrics`: figure, name of the storage, value.
+    pub counters: Vec<(&'static str, String, u64)>,
 }
 
 /// What handlers work with.
@@ -101,6 +104,8 @@ pub struct App {
     pub reader: Option<Arc<dyn Reader>>,
     /// What the storage says.
     pub storage: Box<dyn Fn() -> StorageReport + Send + Sync>,
+    /// What the journal says.
+    pub journal: Box<dyn Fn() -> Value + Send + Sync>,
     /// What the bus counts.
     pub bus: Box<dyn Fn() -> Vec<(String, u64)> + Send + Sync>,
     /// Limit of pane memory, for `/status`.
@@ -119,6 +124,8 @@ impl App {
                 samples: sum.samples + counts.samples,
                 late: sum.late + counts.late,
                 dropped: sum.dropped + counts.dropped,
+                duplicates: sum.duplicates + counts.duplicates,
+                duplicates_unsure: sum.duplicates_unsure + counts.duplicates_unsure,
                 panes_given_up: sum.panes_given_up + counts.panes_given_up,
                 bytes: sum.bytes + counts.bytes,
             }
@@ -181,9 +188,33 @@ impl Decoders {
     }
 }
 
+/// Paths that are there in any case: one of them stays what it is.
+const ROUTES: &[&str] = &[
+    "/api/v1/metrics",
+    "/api/v1/metrics/batch",
+    "/api/v1/metrics/aggregate",
+    "/api/v1/series",
+    "/api/v1/alerts",
+    "/api/v1/rejected",
+    "/health",
+    "/healthz",
+    "/livez",
+    "/readyz",
+    "/status",
+    "/storage/status",
+    "/metrics",
+];
+
 /// All routes.
 pub fn router(app: Arc<App>) -> Router {
-    Router::new()
+    // Where a storage's settings have Prometheus scrape us, beside the usual path.
+    let mut scraped = app.config.metrics_paths.clone();
+    scraped.retain(|path| !ROUTES.contains(&path.as_str()));
+    scraped.sort();
+    scraped.dedup();
+    let routes =
+        scraped.iter().fold(Router::new(), |routes, path| routes.route(path, get(exposition::metrics)));
+    routes
         .route("/api/v1/metrics", get(raw::metrics).post(ingest::post))
         .route("/api/v1/metrics/batch", post(ingest::post))
         .route("/api/v1/metrics/aggregate", get(aggregate::aggregate))

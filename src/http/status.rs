@@ -54,6 +54,7 @@ pub async fn status(State(app): State<Arc<App>>) -> Json<Value> {
         "samples_rejected": app.rejects.total(),
         "samples_late": counts.late,
         "samples_dropped_too_old": counts.dropped,
+        "samples_duplicate": counts.duplicates,
         "samples_in_flight": app.intake.in_flight(),
         "storage_status": app.storage_status().status,
         "last_metric": (last_ns != 0).then(|| rfc3339(last_ns)),
@@ -65,6 +66,7 @@ pub async fn status(State(app): State<Arc<App>>) -> Json<Value> {
         },
         "workers": app.engine.loads().iter().map(load).collect::<Vec<_>>(),
         "arrival_to_visible_ms": visible.quantiles_s.iter().map(|(q, s)| (format!("p{}", q * 100.0), s * 1e3)).collect::<std::collections::BTreeMap<_, _>>(),
+        "journal": (app.journal)(),
         "bus": app.bus_counters().into_iter().collect::<std::collections::BTreeMap<_, _>>(),
         "alerts": { "active": app.board.active_len(), "rules": app.board.rules().len() },
     }))

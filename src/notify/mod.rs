@@ -8,9 +8,11 @@
 //! # Layout
 //! - [`queue`]: what waits, and what goes when it is full
 //! - [`webhook`]: the documented payload, one attempt to post it, and what its answer means
+//! - [`receipt`]: which transitions are settled, for the next start
 //! - [`retry`]: how long to wait before the next attempt
 
 pub mod queue;
+pub mod receipt;
 pub mod retry;
 pub mod webhook;
 
@@ -27,6 +29,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use queue::{Dropped, Queue};
+use receipt::Receipt;
 use retry::Backoff;
 use webhook::{Verdict, Webhook};
 
@@ -74,6 +77,8 @@ pub struct Notification {
     pub started_ns: TimeNs,
     /// What the alert has become.
     pub status: Status,
+    /// Settled when nothing more will be done for it.
+    pub receipt: Receipt,
 }
 
 /// Whom to notify, and with how much patience.
@@ -306,6 +311,7 @@ impl Courier {
                 }
             };
             add(counter, len);
+            part.iter_mut().for_each(|notification| notification.receipt.settle());
             self.shared.in_flight.fetch_sub(len, Ordering::SeqCst);
         }
     }

@@ -47,15 +47,18 @@ impl Queue {
     }
 
     /// Puts `notification` at the end; says what was dropped for it.
-    pub fn push(&mut self, notification: Notification) -> Option<Dropped> {
+    pub fn push(&mut self, mut notification: Notification) -> Option<Dropped> {
         let before = self.newest.get(&notification.id).copied();
         let mut dropped = None;
         if self.waiting.len() >= self.len_max {
             // The pushed one supersedes the newest of its own alert.
             let Some(oldest) = self.superseded.first().copied().into_iter().chain(before).min() else {
+                notification.receipt.settle();
                 return Some(Dropped::Newest);
             };
-            self.waiting.remove(&oldest);
+            if let Some(mut dropped) = self.waiting.remove(&oldest) {
+                dropped.receipt.settle();
+            }
             self.superseded.remove(&oldest);
             dropped = Some(Dropped::Superseded);
         }
@@ -107,6 +110,7 @@ mod tests {
             time_ns,
             started_ns: 0,
             status: Status::Firing,
+            receipt: Default::default(),
         }
     }
 

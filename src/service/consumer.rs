@@ -1,33 +1,36 @@
 //! The consumer's inner life: engine, door, storage, alerts; and the bus that feeds them.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dataflows::engine::{Callbacks, Engine};
-use dataflows::epoch::SharedEpoch;
 use operators::catalog::Catalog;
 
+use super::storage::{Sources, Storages};
+use super::upkeep::{Kept, Upkeep};
 use super::{StartError, wiring};
 use crate::alerts::AlertBoard;
 use crate::bus::Receiver;
+use crate::checkpoint::Checkpoints;
 use crate::codec::Codec;
 use crate::codec::decoder::Decoder;
 use crate::codec::json::Json;
 use crate::codec::reject::{Reason, RejectLog};
-use crate::delivery::Delivery;
-use crate::http::StorageReport;
+use crate::delivery::{CursorStore, Stored as StoredCursor};
 use crate::intake::{Clock, Intake};
+use crate::journal::files::{Files, MemoryFiles};
+use crate::journal::log::Log;
+use crate::journal::recovery::Recovered;
+use crate::keeper::{Durability, Keeper};
+use crate::notify::receipt::Receipts;
 use crate::notify::{self, Notifier, NotifyConfig};
-use crate::raw;
-use crate::settings::{Settings, StorageKind};
-use crate::sinks;
+use crate::outbox::Outbox;
+use crate::recovery::{self, Recovery, Restorer};
+use crate::settings::Settings;
 use crate::telemetry::Telemetry;
-
-/// Epochs that may wait before the storage's feeder.
-const FEED_LEN_MAX: usize = 256;
 
 /// Everything that turns samples into windows, alerts and stored rows.
 pub struct Consumer {
@@ -43,87 +46,135 @@ pub struct Consumer {
     pub telemetry: Arc<Telemetry>,
     /// Alerts.
     pub board: Arc<AlertBoard>,
-    /// The storage, unless there is none.
-    pub storage: Option<Arc<Storage>>,
-    notifier: Option<(Notifier, notify::Running)>,
+    /// The journal.
+    pub keeper: Arc<Keeper>,
+    /// The storages.
+    pub storages: Arc<Storages>,
+    /// Checkpoints, and what is deleted when.
+    pub upkeep: Arc<Upkeep>,
+    /// What the start found.
+    pub recovery: Arc<Recovery>,
+    outbox: Arc<Outbox>,
+    notifier: Option<notify::Running>,
+    threads: Threads,
+}
+
+/// Each ends when what feeds it has ended.
+struct Threads {
     sealer: JoinHandle<()>,
-    alerts: JoinHandle<()>,
-    feeder: Option<JoinHandle<()>>,
+    committer: JoinHandle<()>,
+    outbox: JoinHandle<()>,
+    upkeep: JoinHandle<()>,
 }
 
-/// The storage, as far as others ask.
-pub struct Storage {
-    /// The queue and the sink behind it.
-    pub delivery: Delivery,
-    /// Samples that found the feeder's queue full.
-    pub dropped: AtomicU64,
+/// Where journal, outbox, checkpoints, cursors and dead letters are.
+pub struct Places {
+    files: Arc<dyn Files>,
+    dir: PathBuf,
+    durability: Durability,
 }
 
-impl Storage {
-    /// For `/status`, `/storage/status` and `/metrics`.
-    pub fn report(&self) -> StorageReport {
-        let status = self.delivery.status();
-        let dropped = self.dropped.load(Ordering::Relaxed);
-        let counters = vec![
-            ("delivered", status.delivered),
-            ("failed", status.failed),
-            ("dropped", status.dropped + dropped),
-            ("retried", status.retried),
-        ];
-        let mut json = serde_json::to_value(&status).unwrap_or_default();
-        json["dropped"] = (status.dropped + dropped).into();
-        StorageReport { status: status.status, json, counters }
+impl Places {
+    /// As the settings say, on `files`. A producer keeps what little it has in memory.
+    pub fn new(settings: &Settings, files: Arc<dyn Files>) -> Places {
+        let kept = settings.journal().map(wiring::durability).filter(|d| *d != Durability::Memory);
+        let files: Arc<dyn Files> = if kept.is_some() { files } else { Arc::new(MemoryFiles::default()) };
+        let dir = PathBuf::from(&settings.journal.path);
+        Places { files, dir, durability: kept.unwrap_or(Durability::Memory) }
+    }
+
+    /// The directory of cursors and dead letters, if anything is kept.
+    fn kept_dir(&self) -> Option<&Path> {
+        (self.durability != Durability::Memory).then_some(&self.dir)
+    }
+
+    fn cursor(&self, name: &str) -> CursorStore {
+        match self.kept_dir() {
+            Some(dir) => CursorStore::at(dir.join("cursors").join(format!("{name}.cursor"))),
+            None => CursorStore::none(),
+        }
     }
 }
 
 impl Consumer {
-    /// Starts engine, storage and notifier. Must be called within a tokio runtime.
+    /// Restores what the journal holds, and starts engine, storage and notifier. Must be called within a tokio
+    /// runtime.
     ///
     /// # Errors
     /// If one of them can't start.
-    pub fn start(settings: &Settings, clock: Clock) -> Result<Consumer, StartError> {
+    pub fn start(settings: &Settings, clock: Clock, places: &Places) -> Result<Consumer, StartError> {
         let telemetry = Arc::new(Telemetry::default());
         let catalog = Arc::new(Catalog::new(wiring::catalog_limits(settings)));
         let board = Arc::new(AlertBoard::new(wiring::rule_texts(settings), catalog.clone()));
+        let Opened { keeper, found, outbox, checkpoints, journal_id } = open(settings, places)?;
         let door = wiring::intake(settings);
-        let intake = Arc::new(Intake::new(door, catalog.clone(), clock, telemetry.clone()));
-        let callbacks = Callbacks {
-            progress: Box::new({
-                let intake = intake.clone();
-                move |epoch| intake.completed(epoch)
-            }),
-            outbox: Arc::new({
-                let board = board.clone();
-                move |transitions| board.push(transitions)
-            }),
+        let intake = Arc::new(Intake::new(door, catalog.clone(), clock, keeper.clone(), telemetry.clone()));
+        let restorer = Restorer {
+            keeper: &keeper,
+            checkpoints: checkpoints.as_ref(),
+            catalog: &catalog,
+            intake: &intake,
+            outbox: &outbox,
+            board: &board,
         };
-        let engine = Engine::start(wiring::plan(settings), callbacks).map_err(StartError::engine)?;
-        let engine = Arc::new(engine);
-        let storage = start_storage(settings)?;
-        let notifier = start_notifier(settings)?;
-        let (feeder, tap) = match &storage {
-            None => (None, None),
-            Some(storage) => {
-                let (sender, epochs) = sync_channel::<SharedEpoch>(FEED_LEN_MAX);
-                let (storage, catalog) = (storage.clone(), catalog.clone());
-                let feed = move || {
-                    for epoch in epochs {
-                        storage.delivery.offer(raw::messages(&epoch, &catalog));
-                    }
-                };
-                (Some(spawn("storage feed", feed)?), Some(sender))
+        let restored = restorer.restore(wiring::plan(settings), callbacks(&intake, &outbox), &found);
+        let (engine, recovery) = restored.map_err(StartError::Journal)?;
+        let (engine, recovery) = (Arc::new(engine), Arc::new(recovery));
+        let notifying = start_notifying(settings, places, &outbox, &board)?;
+        let sources = Sources { keeper: keeper.clone(), outbox: outbox.clone(), catalog: catalog.clone() };
+        let used = settings.storage.used();
+        let storages = Arc::new(Storages::start(used, &sources, places.kept_dir(), journal_id)?);
+        let known = storages.newest_cursor().max(outbox.log().appended());
+        if known > recovery.last_epoch {
+            tracing::error!(
+                journal = recovery.last_epoch,
+                known,
+                "the journal has lost epochs that were stored or told already; going on behind them"
+            );
+            intake.skip_to(known);
+        }
+        keeper.add_waker(Box::new({
+            let (storages, outbox) = (storages.clone(), outbox.clone());
+            move || {
+                storages.wake();
+                outbox.wake();
             }
+        }));
+        let receiving = notifying.as_ref().map(|n| (n.receipts.clone(), n.cursor.clone()));
+        let upkeep = Arc::new(Upkeep::new(
+            wiring::upkeep(settings),
+            checkpoints,
+            Kept {
+                keeper: keeper.clone(),
+                outbox: outbox.clone(),
+                storages: storages.clone(),
+                intake: intake.clone(),
+                catalog: catalog.clone(),
+            },
+            receiving,
+            &recovery,
+        ));
+        let threads = Threads {
+            committer: spawn("journal", {
+                let keeper = keeper.clone();
+                move || keeper.commit_until_closed()
+            })?,
+            outbox: spawn("outbox", {
+                let (outbox, board) = (outbox.clone(), board.clone());
+                let notifier = notifying.as_ref().map(|n| (n.notifier.clone(), n.receipts.clone()));
+                move || outbox.run(&board, notifier.as_ref().map(|(notifier, receipts)| (notifier, receipts)))
+            })?,
+            sealer: spawn("intake", {
+                let (intake, engine, upkeep) = (intake.clone(), engine.clone(), upkeep.clone());
+                move || intake.seal_until_closed(&engine, |epoch| upkeep.between(&engine, epoch))
+            })?,
+            upkeep: spawn("upkeep", {
+                let upkeep = upkeep.clone();
+                move || upkeep.run()
+            })?,
         };
-        let tap = tap_of(tap, storage.clone());
-        let sealer = spawn("intake", {
-            let (intake, engine) = (intake.clone(), engine.clone());
-            move || intake.seal_until_closed(&engine, tap)
-        })?;
-        let alerts = spawn("alerts", {
-            let (board, notifier) = (board.clone(), notifier.as_ref().map(|(notifier, _)| notifier.clone()));
-            move || board.run(notifier.as_ref())
-        })?;
         let rejects = Arc::new(RejectLog::new(settings.ingest.rejected_kept));
+        let notifier = notifying.map(|notifying| notifying.running);
         Ok(Consumer {
             engine,
             intake,
@@ -131,65 +182,131 @@ impl Consumer {
             rejects,
             telemetry,
             board,
-            storage,
+            keeper,
+            storages,
+            upkeep,
+            recovery,
+            outbox,
             notifier,
-            sealer,
-            alerts,
-            feeder,
+            threads,
         })
     }
 
-    /// Stops in the order of the samples: door, engine, alerts, storage, notifier. Blocks; `within` bounds it.
+    /// Stops in the order of the samples: door, journal, engine, outbox, storages, notifier, and a last checkpoint, so
+    /// that the next start has nothing to replay. Blocks; `within` bounds it. Says whether nothing was lost.
     pub async fn stop(self, within: Duration) -> bool {
-        let deadline = std::time::Instant::now() + within;
-        let left = move || deadline.saturating_duration_since(std::time::Instant::now());
+        let deadline = Instant::now() + within;
+        let left = move || deadline.saturating_duration_since(Instant::now());
         self.intake.close();
-        let Consumer { engine, board, storage, notifier, sealer, alerts, feeder, .. } = self;
+        let Consumer { engine, keeper, outbox, storages, upkeep, telemetry, threads, notifier, .. } = self;
+        let receipts = upkeep.clone();
         let drained = tokio::task::spawn_blocking(move || {
-            // Each thread ends when what feeds it has ended.
-            let _ = sealer.join();
-            engine.stop();
-            board.close();
-            let _ = alerts.join();
-            if let Some(feeder) = feeder {
-                let _ = feeder.join();
+            let Threads { sealer, committer, outbox: outbox_thread, upkeep: upkeep_thread } = threads;
+            // Lets go of a journal that can't be written.
+            if keeper.trouble().is_some() {
+                keeper.close();
             }
-            storage.is_none_or(|storage| storage.delivery.stop(left()).complete)
+            let _ = sealer.join();
+            keeper.close();
+            let _ = committer.join();
+            upkeep.close();
+            let _ = upkeep_thread.join();
+            let checkpoint = upkeep.stop_engine(&engine);
+            outbox.close();
+            let _ = outbox_thread.join();
+            let delivered = storages.stop(left().mul_f64(0.5));
+            keeper.forget_wakers();
+            if !checkpoint.wait() {
+                tracing::warn!("no checkpoint at the end; the next start replays the journal");
+            }
+            let given_up = telemetry.samples_given_up.load(Ordering::Relaxed);
+            // What is not delivered is in the journal, if there is one that stays.
+            given_up == 0 && (delivered || upkeep.is_kept())
         });
         let drained = tokio::time::timeout(left(), drained).await;
-        if let Some((_, running)) = notifier {
+        if let Some(running) = notifier {
             running.stop(left().min(Duration::from_secs(2))).await;
         }
+        receipts.store_receipts();
         matches!(drained, Ok(Ok(true)))
+    }
+}
+
+/// What is on disk.
+struct Opened {
+    keeper: Arc<Keeper>,
+    found: Recovered,
+    outbox: Arc<Outbox>,
+    checkpoints: Option<Checkpoints>,
+    journal_id: Option<u128>,
+}
+
+fn open(settings: &Settings, places: &Places) -> Result<Opened, StartError> {
+    let journal = |why: &dyn std::fmt::Display| StartError::Journal(why.to_string());
+    let (log, outbox_log) = wiring::logs(settings, &places.dir);
+    let config = wiring::keeper(settings, places.durability);
+    let (keeper, found) = Keeper::open(places.files.clone(), log, config).map_err(|e| journal(&e))?;
+    let keeper = Arc::new(keeper);
+    let (outbox_log, _) = Log::open(places.files.clone(), outbox_log).map_err(|e| journal(&e))?;
+    let outbox = Arc::new(Outbox::new(outbox_log, keeper.clone(), wiring::window_functions(settings)));
+    let (mut checkpoints, mut journal_id) = (None, None);
+    if let Some(dir) = places.kept_dir() {
+        let place = Checkpoints::open(places.files.clone(), &dir.join("checkpoints"));
+        checkpoints = Some(place.map_err(|e| journal(&e))?);
+        journal_id = Some(recovery::identity(&*places.files, dir).map_err(|e| journal(&e))?);
+    }
+    Ok(Opened { keeper, found, outbox, checkpoints, journal_id })
+}
+
+/// The notifier, and what it was not done with when the process before ended.
+struct Notifying {
+    notifier: Notifier,
+    running: notify::Running,
+    receipts: Arc<Receipts>,
+    cursor: CursorStore,
+}
+
+fn start_notifying(
+    settings: &Settings,
+    places: &Places,
+    outbox: &Outbox,
+    board: &AlertBoard,
+) -> Result<Option<Notifying>, StartError> {
+    let Some((notifier, running)) = start_notifier(settings)? else { return Ok(None) };
+    let journal =
+        |why: &dyn std::fmt::Display| StartError::Journal(format!("the notifier's position: {why}"));
+    let cursor = places.cursor("notifier");
+    let settled = match cursor.load().map_err(|e| journal(&e))? {
+        StoredCursor::At(position) => position,
+        _ => 0,
+    };
+    let receipts = Receipts::after(settled);
+    outbox.tell_again(settled, board, &notifier, &receipts).map_err(|e| journal(&e))?;
+    Ok(Some(Notifying { notifier, running, receipts, cursor }))
+}
+
+fn callbacks(intake: &Arc<Intake>, outbox: &Arc<Outbox>) -> Callbacks {
+    Callbacks {
+        progress: Box::new({
+            let (intake, outbox) = (intake.clone(), outbox.clone());
+            move |epoch| {
+                intake.completed(epoch);
+                outbox.completed(epoch);
+            }
+        }),
+        outbox: Arc::new({
+            let outbox = outbox.clone();
+            move |epoch, transitions| outbox.take(epoch, transitions)
+        }),
+        closed: Arc::new({
+            let outbox = outbox.clone();
+            move |epoch, windows| outbox.take_windows(epoch, windows)
+        }),
     }
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
     std::thread::Builder::new().name(name.into()).spawn(run).map_err(|e| StartError::Thread(e.to_string()))
-}
-
-fn tap_of(sender: Option<SyncSender<SharedEpoch>>, storage: Option<Arc<Storage>>) -> crate::intake::Tap {
-    Box::new(move |epoch| {
-        let (Some(sender), Some(storage)) = (&sender, &storage) else { return };
-        if epoch.is_empty() {
-            return;
-        }
-        if let Err(TrySendError::Full(epoch) | TrySendError::Disconnected(epoch)) =
-            sender.try_send(epoch.clone())
-        {
-            storage.dropped.fetch_add(epoch.len() as u64, Ordering::Relaxed);
-        }
-    })
-}
-
-fn start_storage(settings: &Settings) -> Result<Option<Arc<Storage>>, StartError> {
-    if settings.storage.kind == StorageKind::None {
-        return Ok(None);
-    }
-    let sink = sinks::open(&wiring::sink(settings)).map_err(|e| StartError::Storage(e.to_string()))?;
-    let delivery =
-        Delivery::start(sink, wiring::delivery(settings)).map_err(|e| StartError::Thread(e.to_string()))?;
-    Ok(Some(Arc::new(Storage { delivery, dropped: AtomicU64::new(0) })))
 }
 
 fn start_notifier(settings: &Settings) -> Result<Option<(Notifier, notify::Running)>, StartError> {
@@ -254,6 +371,30 @@ impl BusFeed {
         if let Err(malformed) = Json.decode(payload, &mut self.decoder) {
             self.decoder.messages += 1;
             self.decoder.reject(None, Reason::Malformed, malformed.to_string());
+        }
+    }
+}
+
+impl Consumer {
+    /// What `/status` says of the journal.
+    pub fn journal_report(&self) -> impl Fn() -> serde_json::Value + Send + Sync + 'static {
+        let (keeper, upkeep, recovery) = (self.keeper.clone(), self.upkeep.clone(), self.recovery.clone());
+        move || {
+            let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+            let (log, counters) = (keeper.log(), &upkeep.counters);
+            serde_json::json!({
+                "status": keeper.trouble().map_or("ok".into(), |why| format!("error: {why}")),
+                "durability": format!("{:?}", keeper.config().durability).to_lowercase(),
+                "appended_epoch": log.appended(), "durable_epoch": keeper.safe(),
+                "bytes": log.bytes(), "bytes_max": keeper.config().bytes_max, "segments": log.segments(),
+                "failures": load(&keeper.failures), "given_up_bytes": load(&keeper.given_up_bytes),
+                "checkpoint": {
+                    "written": load(&counters.checkpoints), "failed": load(&counters.failed),
+                    "epoch": load(&counters.epoch), "bytes": load(&counters.bytes),
+                    "seconds": load(&counters.micros) as f64 / 1e6,
+                },
+                "replayed_epochs": recovery.replayed_epochs, "recovery": *recovery,
+            })
         }
     }
 }

@@ -4,8 +4,11 @@
 //! receiving side; the producer last, so that its first message finds a subscriber. Stop: the other way
 //! round, so that everything taken in still reaches its place.
 
+mod backends;
 mod consumer;
 mod own;
+mod storage;
+mod upkeep;
 pub mod wiring;
 
 use std::fmt;
@@ -22,17 +25,20 @@ use crate::bus::{BusCounters, Forwarder, Publisher, Receiver};
 use crate::codec::decoder::Decoder;
 use crate::collectors;
 use crate::http::serve::serve;
-use crate::http::{App, Decoders, StorageReport};
+use crate::http::{App, Decoders};
 use crate::intake::Clock;
+use crate::journal::files::{Files, RealFiles};
 use crate::producer::{Producer, ProducerConfig};
-use crate::settings::{Mode, Settings, StorageKind};
-use consumer::{BusFeed, Consumer};
+use crate::settings::{Mode, Settings};
+use consumer::{BusFeed, Consumer, Places};
 
 /// Why the service can't start.
 #[derive(Debug)]
 pub enum StartError {
     /// The engine.
     Engine(String),
+    /// The journal.
+    Journal(String),
     /// The storage.
     Storage(String),
     /// The notifier.
@@ -47,16 +53,11 @@ pub enum StartError {
     Thread(String),
 }
 
-impl StartError {
-    fn engine(why: String) -> StartError {
-        StartError::Engine(why)
-    }
-}
-
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (room, why) = match self {
             StartError::Engine(why) => ("engine", why),
+            StartError::Journal(why) => ("journal", why),
             StartError::Storage(why) => ("storage", why),
             StartError::Notifier(why) => ("alerts.webhook_url", why),
             StartError::Bus(why) => ("bus", why),
@@ -100,6 +101,18 @@ impl Service {
     /// # Errors
     /// The first thing that can't start.
     pub async fn start(settings: &Settings, clock: Clock) -> Result<Service, StartError> {
+        Service::start_on(settings, clock, Arc::new(RealFiles)).await
+    }
+
+    /// The same with the journal on `files`.
+    ///
+    /// # Errors
+    /// The first thing that can't start.
+    pub async fn start_on(
+        settings: &Settings,
+        clock: Clock,
+        files: Arc<dyn Files>,
+    ) -> Result<Service, StartError> {
         let mode = settings.mode();
         let mut service = Service {
             http_addr: None,
@@ -115,9 +128,10 @@ impl Service {
         if settings.bus.embedded.enabled {
             service.start_embedded_bus(settings).await?;
         }
+        let places = Places::new(settings, files);
         let consumer = match mode {
-            Mode::Producer => Consumer::start(&own_only(settings), clock)?,
-            _ => Consumer::start(settings, clock)?,
+            Mode::Producer => Consumer::start(&own_only(settings), clock, &places)?,
+            _ => Consumer::start(settings, clock, &places)?,
         };
         let mut counters = None;
         if mode != Mode::Producer {
@@ -172,13 +186,8 @@ impl Service {
         let listener =
             TcpListener::bind(listen).await.map_err(|e| StartError::Http(format!("{listen}: {e}")))?;
         self.http_addr = listener.local_addr().ok();
-        let storage = consumer.storage.clone();
-        let reader = storage.as_ref().and_then(|storage| storage.delivery.reader());
-        let none = || StorageReport {
-            status: "none".into(),
-            json: serde_json::json!({ "type": "none", "status": "none" }),
-            counters: Vec::new(),
-        };
+        let storages = consumer.storages.clone();
+        let reader = storages.reader();
         let app = App {
             config: wiring::http(settings),
             mode: settings.mode().word().into(),
@@ -190,7 +199,8 @@ impl Service {
             board: consumer.board.clone(),
             decoders: Decoders::new(consumer.catalog.clone(), wiring::limits(settings)),
             reader,
-            storage: Box::new(move || storage.as_ref().map_or_else(none, |storage| storage.report())),
+            storage: Box::new(move || storages.report()),
+            journal: Box::new(consumer.journal_report()),
             bus: Box::new(bus_report(bus, self.forwarder.as_ref().map(Forwarder::counters))),
             memory_budget_bytes: settings.windows.memory_budget_bytes,
         };
@@ -277,7 +287,7 @@ fn bus_report(
 /// A producer has an engine for its own telemetry alone: it stores nothing and watches nothing.
 fn own_only(settings: &Settings) -> Settings {
     let mut settings = settings.clone();
-    settings.storage.kind = StorageKind::None;
+    settings.storage.0.clear();
     settings.alerts.enabled = false;
     settings.performance.worker_count = 1;
     settings

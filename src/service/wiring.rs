@@ -1,15 +1,18 @@
 //! Settings -> the configuration that each room takes. No decisions beyond units and names.
 
+use std::path::Path;
 use std::time::Duration;
 
 use dataflows::plan::Plan;
 use operators::alert::Timing;
 use operators::alerts::Rule;
 use operators::catalog::CatalogLimits;
+use operators::closing::ClosingPlan;
 use operators::sample::DurationNs;
 use operators::series::TargetMatcher;
 use operators::tier::{Tier, WindowPlan};
 
+use super::upkeep::UpkeepConfig;
 use crate::alerts::RuleTexts;
 use crate::bus::{
     Attach, BusError, Endpoint, ForwarderConfig, Framing, LinkConfig, PublisherConfig, ReceiveKind,
@@ -22,11 +25,11 @@ use crate::collectors::scrape::ScrapeConfig;
 use crate::delivery::DeliveryConfig;
 use crate::http::HttpConfig;
 use crate::intake::IntakeConfig;
-use crate::settings::{self, BusSettings, RuleSettings, Settings};
-use crate::sinks::SinkConfig;
-use crate::sinks::file::{FileConfig, FileFormat, Rotation};
+use crate::journal::log::LogConfig;
+use crate::keeper::{Durability, KeeperConfig, WhenFull};
+use crate::settings::{self, BusSettings, JournalSettings, RuleSettings, Settings, StorageSettings};
 
-fn ns(duration: Duration) -> DurationNs {
+pub(super) fn ns(duration: Duration) -> DurationNs {
     DurationNs::try_from(duration.as_nanos()).unwrap_or(DurationNs::MAX)
 }
 
@@ -48,6 +51,8 @@ pub fn plan(settings: &Settings) -> Plan {
         rules: rules.iter().map(|rule| self::rule(rule, ns(settings.alerts.stale))).collect(),
         epochs_queued_max: 16,
         recent_bytes: windows.recent_bytes as usize,
+        closing: closing(settings),
+        ..Plan::default()
     }
 }
 
@@ -97,6 +102,7 @@ pub fn limits(settings: &Settings) -> Limits {
         name_len_max: ingest.name_len_max,
         tag_len_max: ingest.tag_len_max,
         future_max_ns: ns(ingest.future_max),
+        dedup: ingest.dedup.of("json"),
     }
 }
 
@@ -106,8 +112,80 @@ pub fn intake(settings: &Settings) -> IntakeConfig {
         // `buffer_size` counts messages; a hundred samples to each is plenty.
         in_flight_max: settings.performance.buffer_size.saturating_mul(100),
         memory_budget_bytes: settings.windows.memory_budget_bytes,
+        requests_max: settings.ingest.idempotency_keys_max,
+        requests_retention_ns: ns(settings.ingest.idempotency_retention),
+        ack_timeout: settings.ingest.ack_timeout,
         ..IntakeConfig::default()
     }
+}
+
+/// What an answer waits for.
+pub fn durability(journal: &JournalSettings) -> Durability {
+    match journal.durability {
+        settings::Durability::Fsync => Durability::Fsync,
+        settings::Durability::Os => Durability::Os,
+        settings::Durability::Memory => Durability::Memory,
+    }
+}
+
+/// Bytes of a journal in memory.
+const MEMORY_JOURNAL_BYTES: u64 = 128 << 20;
+
+/// How the journal is kept.
+pub fn keeper(settings: &Settings, durability: Durability) -> KeeperConfig {
+    let journal = &settings.journal;
+    let bytes_max = match durability {
+        Durability::Memory => journal.bytes_max.min(MEMORY_JOURNAL_BYTES),
+        Durability::Fsync | Durability::Os => journal.bytes_max,
+    };
+    KeeperConfig {
+        durability,
+        fsync_interval: journal.fsync_interval,
+        bytes_max,
+        when_full: match journal.when_full {
+            settings::WhenFull::DropOldest => WhenFull::DropOldest,
+            settings::WhenFull::Refuse => WhenFull::Refuse,
+        },
+        free_bytes_min: journal.free_bytes_min,
+        ..KeeperConfig::default()
+    }
+}
+
+/// The logs of journal and outbox, below `dir`.
+pub fn logs(settings: &Settings, dir: &Path) -> (LogConfig, LogConfig) {
+    let journal = LogConfig {
+        dir: dir.join("segments"),
+        segment_bytes: settings.journal.segment_bytes.min(settings.journal.bytes_max / 8),
+        bytes_max: settings.journal.bytes_max,
+        ..LogConfig::default()
+    };
+    let outbox = LogConfig { dir: dir.join("outbox"), every_number_of: None, ..journal.clone() };
+    (journal, outbox)
+}
+
+/// When there is a checkpoint.
+pub fn upkeep(settings: &Settings) -> UpkeepConfig {
+    UpkeepConfig {
+        interval: settings.journal.checkpoint_interval,
+        journal_bytes: settings.journal.checkpoint_bytes,
+    }
+}
+
+/// What closed windows say, if some storage wants them.
+fn closing(settings: &Settings) -> Option<ClosingPlan> {
+    let names = window_functions(settings);
+    // The settings take names of window functions alone.
+    (!names.is_empty()).then(|| ClosingPlan::parse(names.iter().map(String::as_str)).ok()).flatten()
+}
+
+/// Names of the functions that some storage wants of closed windows; none if no storage wants windows.
+pub fn window_functions(settings: &Settings) -> Vec<String> {
+    let storages =
+        settings.storage.used().filter(|storage| storage.store.contains(&settings::Stored::Windows));
+    let mut names: Vec<String> = storages.flat_map(|storage| storage.window_functions.clone()).collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 /// Limits of the API.
@@ -120,41 +198,22 @@ pub fn http(settings: &Settings) -> HttpConfig {
         connections_max: http.connections_max,
         results_max: http.results_max,
         compression: settings.performance.compression,
+        metrics_paths: settings
+            .storage
+            .used()
+            .filter(|storage| storage.kind == settings::StorageKind::Prometheus)
+            .map(|storage| storage.metrics_path.clone())
+            .collect(),
     }
 }
 
-/// The storage backend.
-pub fn sink(settings: &Settings) -> SinkConfig {
-    let storage = &settings.storage;
-    let (rotation, file_bytes_max) = match storage.rotation {
-        settings::Rotation::Daily => (Rotation::Daily, FileConfig::default().file_bytes_max),
-        settings::Rotation::Hourly => (Rotation::Hourly, FileConfig::default().file_bytes_max),
-        settings::Rotation::Size(bytes) => (Rotation::Size, bytes),
-    };
-    SinkConfig {
-        kind: storage.kind.word().into(),
-        file: FileConfig {
-            path: storage.path.clone().into(),
-            format: match storage.format {
-                settings::FileFormat::Json => FileFormat::Json,
-                settings::FileFormat::Csv => FileFormat::Csv,
-                settings::FileFormat::Parquet => FileFormat::Parquet,
-            },
-            rotation,
-            file_bytes_max,
-            compression: storage.compression,
-            retention_ns: storage.retention.map(ns),
-            retention_bytes: Some(storage.bytes_max),
-        },
-    }
-}
-
-/// The queue before the storage.
-pub fn delivery(settings: &Settings) -> DeliveryConfig {
+/// What feeds a storage. `batch_size` counts messages, of which each has some samples.
+pub fn delivery(storage: &StorageSettings) -> DeliveryConfig {
     DeliveryConfig {
-        queue_samples_max: (settings.storage.queue_len_max as u64).saturating_mul(100),
-        batch_samples: settings.performance.batch_size as u64,
-        flush_interval: settings.performance.flush_interval,
+        batch_samples: (storage.batch_size as u64).saturating_mul(8),
+        flush_interval: storage.flush_interval,
+        retry_min: storage.retry_min,
+        retry_max: storage.retry_max,
         ..DeliveryConfig::default()
     }
 }

@@ -1,102 +1,24 @@
-//! What no single key can tell: defaults that follow other keys, and combinations that cannot be.
+//! What no single key can tell: combinations that cannot be.
 
-use std::time::Duration;
-
-use super::report::{Origin, Origins, Report};
-use super::storage::STORAGE_TYPES;
+use super::check_storage::{check_journal, check_storages};
+use super::report::Report;
 use super::units::show_duration;
-use super::{BusSettings, Mode, RuleSettings, Settings, StorageKind, Tier, WindowsSettings};
-
-/// Fills in the defaults that follow other keys.
-pub(super) fn complete(settings: &mut Settings, origins: &Origins) {
-    let mode = settings.mode();
-    if !origins.is_given("bus.embedded.enabled") {
-        settings.bus.embedded.enabled = mode == Mode::Standalone;
-    }
-    complete_bus(&mut settings.bus, origins);
-    if mode == Mode::Producer && !origins.is_given("http.enabled") {
-        settings.http.enabled = origins.is_given("http.listen");
-    }
-    if !origins.is_given("storage.type") && origins.is_given("storage.url") {
-        settings.storage.kind = StorageKind::Influxdb;
-    }
-    complete_windows(settings, origins);
-    for rule in settings.alerts.rules.iter_mut().filter(|rule| rule.message.is_empty()) {
-        rule.message = message_of(rule);
-    }
-}
-
-fn complete_bus(bus: &mut BusSettings, origins: &Origins) {
-    let given = |key| origins.is_given(key);
-    if !given("bus.endpoint") && (given("bus.bind") || bus.embedded.enabled) {
-        bus.endpoints.clear();
-    }
-    if !given("bus.publish_endpoint") {
-        bus.publish_endpoints.clear();
-        if !given("bus.publish_bind") && !bus.embedded.enabled {
-            bus.publish_endpoints.clone_from(&bus.endpoints);
-            bus.publish_bind.clone_from(&bus.bind);
-        }
-    }
-    take_prefixes(&mut bus.endpoints, &mut bus.bind);
-    take_prefixes(&mut bus.publish_endpoints, &mut bus.publish_bind);
-    for address in [&mut bus.embedded.frontend, &mut bus.embedded.backend] {
-        *address = address.trim_start_matches(['@', '>']).to_string();
-    }
-}
-
-/// czmq's prefixes say what an address is for, wherever it stands.
-fn take_prefixes(connect: &mut Vec<String>, bind: &mut Vec<String>) {
-    let mut to_connect = Vec::new();
-    let mut to_bind = Vec::new();
-    for (address, binds) in connect.drain(..).map(|a| (a, false)).chain(bind.drain(..).map(|a| (a, true))) {
-        let (address, binds) = match (address.strip_prefix('@'), address.strip_prefix('>')) {
-            (Some(bare), _) => (bare.to_string(), true),
-            (_, Some(bare)) => (bare.to_string(), false),
-            _ => (address, binds),
-        };
-        if binds { to_bind.push(address) } else { to_connect.push(address) }
-    }
-    (*connect, *bind) = (to_connect, to_bind);
-}
-
-fn complete_windows(settings: &mut Settings, origins: &Origins) {
-    let windows = &mut settings.windows;
-    match (origins.is_given("windows.pane"), origins.is_given("windows.tiers")) {
-        (false, true) => {
-            if let Some(first) = windows.tiers.first() {
-                windows.pane = first.width;
-            }
-        }
-        (true, false) => {
-            let pane = windows.pane;
-            windows.tiers = vec![
-                Tier { width: pane, retention: (pane * 360).max(Duration::from_secs(3600)) },
-                Tier { width: pane * 6, retention: (pane * 4320).max(Duration::from_secs(12 * 3600)) },
-            ];
-        }
-        _ => {}
-    }
-    if !origins.is_given("windows.series_per_service_max") {
-        windows.series_per_service_max = windows.series_per_service_max.min(windows.series_max);
-    }
-}
-
-fn message_of(rule: &RuleSettings) -> String {
-    let lasting = match rule.duration {
-        Duration::ZERO => String::new(),
-        duration => format!(" for {}", show_duration(duration)),
-    };
-    format!("{} {} {}{lasting}", rule.metric, rule.operator, rule.threshold)
-}
+use super::{Mode, Settings, WindowsSettings};
 
 /// Reports the combinations that cannot be.
 pub(super) fn check(settings: &Settings, report: &mut Report) {
     check_bus(settings, report);
     check_tiers(&settings.windows, report);
     check_windows(&settings.windows, report);
-    check_storage(settings, report);
+    if settings.mode() != Mode::Producer && !report.has_problem(&["service.type"]) {
+        check_storages(settings, report);
+        check_journal(settings, report);
+    }
     check_rules(settings, report);
+    check_http(settings, report);
+}
+
+fn check_http(settings: &Settings, report: &mut Report) {
     let http = &settings.http;
     if http.header_timeout > http.request_timeout {
         report.conflict(
@@ -107,6 +29,14 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
                 show_duration(http.request_timeout)
             ),
         );
+    }
+    if settings.ingest.ack_timeout > http.request_timeout {
+        let text = format!(
+            "expected at most http.request_timeout, {}, found {}",
+            show_duration(http.request_timeout),
+            show_duration(settings.ingest.ack_timeout)
+        );
+        report.conflict(&["ingest.ack_timeout", "http.request_timeout"], text);
     }
 }
 
@@ -218,42 +148,6 @@ fn check_windows(windows: &WindowsSettings, report: &mut Report) {
             windows.series_max, windows.series_per_service_max
         );
         report.conflict(&["windows.series_per_service_max", "windows.series_max"], text);
-    }
-}
-
-fn check_storage(settings: &Settings, report: &mut Report) {
-    let storage = &settings.storage;
-    if settings.mode() == Mode::Producer
-        || report.has_problem(&["service.type", "storage.type", "storage.url"])
-    {
-        return;
-    }
-    if !STORAGE_TYPES.contains(&storage.kind) {
-        let built: Vec<&str> = STORAGE_TYPES.iter().map(|kind| kind.word()).collect();
-        let implied = match report.origins.is_given("storage.type") {
-            true => String::new(),
-            false => " (implied by storage.url)".into(),
-        };
-        let text = format!(
-            "expected a storage type of this build, {}, found {}{implied}",
-            built.join(" or "),
-            storage.kind
-        );
-        let origin = report.origins.of(if implied.is_empty() { "storage.type" } else { "storage.url" });
-        return report.problem(&origin, "storage.type", text);
-    }
-    let has_server = matches!(storage.kind, StorageKind::Influxdb | StorageKind::Prometheus);
-    let layer = |key| report.origins.of(key).rank().0;
-    if !has_server && storage.url.is_some() && layer("storage.url") >= layer("storage.type") {
-        let type_origin = match report.origins.of("storage.type") {
-            Origin::Default => String::new(),
-            origin => format!(" ({origin})"),
-        };
-        let text = format!("expected no url, as storage.type is {}{type_origin}, found one", storage.kind);
-        report.conflict(&["storage.url", "storage.type"], text);
-    }
-    if storage.kind == StorageKind::Influxdb && storage.url.is_none() {
-        report.conflict(&["storage.type", "storage.url"], "expected storage.url for influxdb, found none");
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::kinds::{Kind, Scalar, Shown, TEXT};
 use super::report::Report;
 use super::section::{Key, Section, joined, read_section, show_section};
+use super::words::{MASK, Secret};
 use super::written::{Node, Value};
 
 /// What may be absent.
@@ -141,6 +142,25 @@ impl Kind<BTreeMap<String, String>> for Tags {
     fn keys(&self, key: &str, keys: &mut Vec<Key>) {
         keys.push(Key { path: key.to_string(), may_be_secret: false });
         keys.push(Key { path: format!("{key}.*"), may_be_secret: false });
+    }
+}
+
+/// Names and texts that are never shown, such as headers that may hold a key.
+pub(super) struct HiddenTags;
+
+impl Kind<BTreeMap<String, Secret>> for HiddenTags {
+    fn read(&self, node: &Node, into: &mut BTreeMap<String, Secret>, key: &str, report: &mut Report) {
+        let mut tags = BTreeMap::new();
+        Tags.read(node, &mut tags, key, report);
+        *into = tags.into_iter().map(|(name, text)| (name, Secret::new(text))).collect();
+    }
+
+    fn show(&self, value: &BTreeMap<String, Secret>) -> Shown {
+        Shown::Map(value.keys().map(|name| (name.clone(), Shown::Text(MASK.into()))).collect())
+    }
+
+    fn keys(&self, key: &str, keys: &mut Vec<Key>) {
+        Kind::<BTreeMap<String, String>>::keys(&Tags, key, keys);
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::Settings;
 use super::report::{Origin, Report, closest};
 use super::section::{Key, Section, joined};
+use super::storages::settled;
 use super::written::Node;
 
 /// What every variable of this program begins with.
@@ -16,8 +17,11 @@ pub const PREFIX: &str = "PLANTD_MODULE_METRIC_";
 /// The variable that names the configuration file.
 pub const CONFIG: &str = "PLANTD_MODULE_METRIC_CONFIG";
 
+/// The variable for how long samples are kept.
+pub(super) const RETENTION: &str = "PLANTD_MODULE_METRIC_RETENTION";
+
 /// The documented variables, without [`PREFIX`], and the keys that each sets. Every other key has the variable
-/// that [`variable_of`] gives, which also stands above these.
+/// that [`variable_of`] gives, which also stands above these. Of several storages they are about the first.
 pub const DOCUMENTED: &[(&str, &[&str])] = &[
     ("TYPE", &["service.type"]),
     ("INTERVAL", &["service.interval"]),
@@ -159,6 +163,7 @@ fn content(value: &str, from_file: bool, origin: &Origin, key: &str, report: &mu
 }
 
 fn put(root: &mut Node, path: &[&str], origin: &Origin, text: &str, report: &mut Report) {
+    let path = &settled(root, path);
     if let Err(why) = root.put(path, Node::raw(origin.clone(), text)) {
         report.problem(origin, &key_of(path), why);
     }

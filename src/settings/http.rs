@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use super::compounds::Sub;
 use super::kinds::{BOOL, LISTEN, count, duration, size};
 use super::section::section;
 
@@ -52,6 +53,31 @@ pub struct IngestSettings {
     pub future_max: Duration,
     /// Rejected samples that are kept for `GET /api/v1/rejected`. Default 1,000.
     pub rejected_kept: usize,
+    /// How long an answer to HTTP waits for the journal, before it is 503. Default 5 s, or `http.request_timeout`.
+    pub ack_timeout: Duration,
+    /// Values of `Idempotency-Key` that are remembered; beyond it the oldest go first. Default 100,000.
+    pub idempotency_keys_max: usize,
+    /// How long each of them is remembered. Default 1 h.
+    pub idempotency_retention: Duration,
+    /// Of which input formats a sample that repeats series and event time is one that was sent again.
+    pub dedup: DedupSettings,
+}
+
+/// Section `ingest.dedup`: one key for each input format. A new format adds its field and its row.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DedupSettings {
+    /// The documented JSON, in which several observations may share a second. Default off.
+    pub json: bool,
+}
+
+impl DedupSettings {
+    /// Whether a format drops such samples; one that has no key here does not.
+    pub fn of(&self, format: &str) -> bool {
+        match format {
+            "json" => self.json,
+            _ => false,
+        }
+    }
 }
 
 impl Default for IngestSettings {
@@ -62,6 +88,10 @@ impl Default for IngestSettings {
             tag_len_max: 256,
             future_max: Duration::from_secs(600),
             rejected_kept: 1000,
+            ack_timeout: Duration::from_secs(5),
+            idempotency_keys_max: 100_000,
+            idempotency_retention: Duration::from_secs(3600),
+            dedup: DedupSettings::default(),
         }
     }
 }
@@ -82,4 +112,12 @@ section! { IngestSettings requires [] {
     "tag_len_max" => tag_len_max: count(1, 65_535),
     "future_max" => future_max: duration("0s", "3650d"),
     "rejected_kept" => rejected_kept: count(0, 1_000_000),
+    "ack_timeout" => ack_timeout: duration("10ms", "1h"),
+    "idempotency_keys_max" => idempotency_keys_max: count(0, 100_000_000),
+    "idempotency_retention" => idempotency_retention: duration("1s", "30d"),
+    "dedup" => dedup: Sub,
+} }
+
+section! { DedupSettings requires [] {
+    "json" => json: BOOL,
 } }

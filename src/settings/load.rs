@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::report::{Origin, Origins, Problem, Report, SettingsErrors};
 use super::section::read_section;
 use super::written::{Node, Value};
-use super::{Mode, Settings, check, env, yaml};
+use super::{Mode, Settings, check, complete, env, yaml};
 
 /// Bytes of a configuration file, at most.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -66,7 +66,7 @@ pub fn load_traced(
     overlay_flags(&mut root, flags);
     let mut settings = Settings::default();
     read_section(&root, &mut settings, "", &mut report);
-    check::complete(&mut settings, &report.origins);
+    complete::complete(&mut settings, &report.origins);
     check::check(&settings, &mut report);
     report.finish().map(|origins| (settings, origins))
 }

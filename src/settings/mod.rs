@@ -4,24 +4,27 @@
 //! were given; the sections' tables give them meaning. All that is wrong is reported at once, with its place.
 //!
 //! # Layout
-//! - one file a section: [`service`] (with logging), [`bus`], [`http`] (with ingest), [`windows`], [`storage`],
-//!   [`collection`], [`alerts`], [`performance`]; each ends with the table of its keys
+//! - one file a section: [`service`] (with logging), [`bus`], [`http`] (with ingest), [`windows`], [`journal`],
+//!   [`storage`] (and [`storages`], which are one or a list), [`collection`], [`alerts`], [`performance`]; each ends
+//!   with the table of its keys
 //! - [`words`]: value types: choices, secrets, addresses; [`units`]: durations and sizes
 //! - [`machine`]: what defaults follow the machine
 //! - [`mod@load`]: sources, lowest first: defaults, file, environment, flags
 //! - [`mod@env`]: variables; `yaml`: the file; `written`: the tree both give
 //! - `kinds`: how values are read and shown; `compounds`: lists, tags, what may be absent; [`section`]: how tables of keys are
-//! - `check`: defaults that follow other keys, combinations that cannot be
+//! - `complete`: defaults that follow other keys; `check`, `check_storage`: combinations that cannot be
 //! - [`print()`]: settings -> YAML; [`report`]: places and problems
 
 pub mod alerts;
 pub mod bus;
 pub mod collection;
 pub mod http;
+pub mod journal;
 pub mod machine;
 pub mod performance;
 pub mod service;
 pub mod storage;
+pub mod storages;
 pub mod windows;
 pub mod words;
 
@@ -38,11 +41,14 @@ mod kinds;
 pub mod section;
 
 mod check;
+mod check_storage;
+mod complete;
 mod print;
 pub mod report;
 
 use compounds::Sub;
 use section::section;
+use storages::OneOrMany;
 
 pub use load::{Flags, load, load_traced};
 pub use print::print;
@@ -51,10 +57,14 @@ pub use report::{Origin, Origins, Problem, SettingsErrors};
 pub use alerts::{AlertsSettings, Operator, RuleSettings};
 pub use bus::{BusKind, BusSettings, EmbeddedBusSettings, Framing, Transport};
 pub use collection::{Application, CollectionSettings, CommandSettings, ScrapeSettings};
-pub use http::{HttpSettings, IngestSettings};
+pub use http::{DedupSettings, HttpSettings, IngestSettings};
+pub use journal::{Durability, JournalSettings, WhenFull};
 pub use performance::PerformanceSettings;
 pub use service::{Level, LogFormat, LoggingSettings, Mode, ServiceSettings};
-pub use storage::{FileFormat, Precision, Rotation, StorageKind, StorageSettings};
+pub use storage::{
+    FileFormat, InfluxApi, Precision, RemoteWrite, Rotation, StorageKind, StorageSettings, Stored,
+};
+pub use storages::Storages;
 pub use windows::{Tier, WindowsSettings};
 pub use words::{HttpUrl, Secret};
 
@@ -73,8 +83,10 @@ pub struct Settings {
     pub ingest: IngestSettings,
     /// Panes, tiers, time, limits.
     pub windows: WindowsSettings,
+    /// The log from which everything is restored. See [`Settings::journal`].
+    pub journal: JournalSettings,
     /// Where messages are stored.
-    pub storage: StorageSettings,
+    pub storage: Storages,
     /// What a producer measures.
     pub collection: CollectionSettings,
     /// Rules and receivers.
@@ -90,7 +102,8 @@ section! { Settings requires [] {
     "http" => http: Sub,
     "ingest" => ingest: Sub,
     "windows" => windows: Sub,
-    "storage" => storage: Sub,
+    "journal" => journal: Sub,
+    "storage" => storage: OneOrMany,
     "collection" => collection: Sub,
     "alerts" => alerts: Sub,
     "performance" => performance: Sub,
@@ -100,5 +113,10 @@ impl Settings {
     /// The mode: consumer, producer or standalone.
     pub fn mode(&self) -> Mode {
         self.service.mode
+    }
+
+    /// The journal; a producer has none.
+    pub fn journal(&self) -> Option<&JournalSettings> {
+        (self.mode() != Mode::Producer).then_some(&self.journal)
     }
 }

@@ -9,14 +9,17 @@
 //! Nothing here knows the engine: a sink receives [`Message`]s and nothing else.
 
 pub mod file;
+pub mod influxdb;
 mod none;
+pub mod prometheus;
 mod status;
+pub mod target;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use operators::sample::TimeNs;
+use operators::sample::{DurationNs, TimeNs};
 
 use crate::message::Message;
 
@@ -58,6 +61,11 @@ pub trait Reader: Send + Sync {
     /// asked for. Blocking: call it where blocking is allowed. Damaged stored data is skipped and
     /// counted; an error means that nothing could be read at all.
     fn read(&self, query: &Query) -> Result<Vec<Message>, SinkError>;
+
+    /// The unit in which times are stored, in nanoseconds: what is finer is gone.
+    fn precision_ns(&self) -> DurationNs {
+        1
+    }
 }
 
 /// What to read back. Empty lists and `None` match everything.
@@ -143,11 +151,20 @@ pub struct SinkConfig {
     pub kind: String,
     /// Settings of `type: file`.
     pub file: file::FileConfig,
+    /// Settings of `type: influxdb`.
+    pub influxdb: influxdb::InfluxConfig,
+    /// Settings of `type: prometheus`.
+    pub prometheus: prometheus::PromConfig,
 }
 
 impl Default for SinkConfig {
     fn default() -> Self {
-        SinkConfig { kind: "file".into(), file: file::FileConfig::default() }
+        SinkConfig {
+            kind: "file".into(),
+            file: file::FileConfig::default(),
+            influxdb: influxdb::InfluxConfig::default(),
+            prometheus: prometheus::PromConfig::default(),
+        }
     }
 }
 
@@ -169,9 +186,19 @@ pub const SINKS: &[SinkKind] = &[
         open: |config| Ok(Box::new(file::FileSink::open(config.file.clone())?)),
     },
     SinkKind {
+        name: "influxdb",
+        about: "line protocol to InfluxDB 1.x, 2.x or 3 at storage.url",
+        open: |config| Ok(Box::new(influxdb::InfluxSink::open(config.influxdb.clone())?)),
+    },
+    SinkKind {
         name: "none",
         about: "no storage; queries are answered from memory only",
         open: |_| Ok(Box::new(none::NoSink)),
+    },
+    SinkKind {
+        name: "prometheus",
+        about: "remote write to storage.url; without it, Prometheus scrapes GET /metrics",
+        open: |config| prometheus::open(config.prometheus.clone()),
     },
 ];
 
@@ -210,9 +237,9 @@ mod tests {
 
     #[test]
     fn an_unknown_kind_is_answered_with_the_known_ones() {
-        let config = SinkConfig { kind: "influx".into(), ..SinkConfig::default() };
+        let config = SinkConfig { kind: "tape".into(), ..SinkConfig::default() };
         let error = open(&config).err().map(|e| e.to_string());
-        let expected = "storage.type: expected one of file, none, found \"influx\"";
+        let expected = "storage.type: expected one of file, influxdb, none, prometheus, found \"tape\"";
         assert_eq!(error.as_deref(), Some(expected));
     }
 }

@@ -19,24 +19,36 @@ pub struct SinkStatus {
     pub retention: Option<DurationNs>,
     /// The same as `disk_usage_bytes`, for people: `2.5GB`.
     pub disk_usage: String,
+    /// Which of several this is; empty until a delivery says it.
+    pub name: String,
     /// Bytes on disk.
     pub disk_usage_bytes: u64,
     /// Files held.
     pub files: u64,
     /// Samples stored durably since the start.
     pub delivered: u64,
-    /// Samples given up because the sink refused their content.
+    /// Samples that the sink left out by itself, because it has no form for them.
     pub failed: u64,
-    /// Samples turned away because the queue before the sink was full.
-    pub dropped: u64,
     /// Tries that were repeated.
     pub retried: u64,
-    /// Samples taken but not yet durable.
-    pub lag_samples: u64,
-    /// Bytes waiting in the queue, estimated.
+    /// Samples that the target refused for their content, kept in the dead-letter file.
+    pub dead_lettered: u64,
+    /// Bytes of the dead-letter files.
+    pub dead_letter_bytes: u64,
+    /// Dead letters that had to go for the size of their file.
+    pub dead_letters_forgotten: u64,
+    /// Epochs that the log had lost, or given up for its size, before they were stored here.
+    pub missed_epochs: u64,
+    /// The last epoch that is stored whole.
+    pub cursor: u64,
+    /// Epochs of the log behind the cursor.
+    pub lag_epochs: u64,
+    /// Bytes of the log behind the cursor.
     pub lag_bytes: u64,
-    /// Age of the oldest sample that is not yet durable, seconds.
+    /// How long ago the first epoch behind the cursor arrived, seconds.
     pub lag_seconds: f64,
+    /// Samples read from the log and not yet durable.
+    pub lag_samples: u64,
     /// Files deleted by retention since the start.
     pub expired_files: u64,
     /// Stored rows that could not be read back.
@@ -45,6 +57,9 @@ pub struct SinkStatus {
     pub repaired_bytes: u64,
     /// Files in the directory that could not be read at all and were left alone.
     pub unreadable_files: u64,
+    /// Starts at which the position kept beside the files was lost or did not fit them, so that samples may
+    /// have been stored again.
+    pub lost_cursors: u64,
 }
 
 impl SinkStatus {
@@ -56,19 +71,26 @@ impl SinkStatus {
             database: None,
             retention: None,
             disk_usage: bytes_text(0),
+            name: String::new(),
             disk_usage_bytes: 0,
             files: 0,
             delivered: 0,
             failed: 0,
-            dropped: 0,
             retried: 0,
-            lag_samples: 0,
+            dead_lettered: 0,
+            dead_letter_bytes: 0,
+            dead_letters_forgotten: 0,
+            missed_epochs: 0,
+            cursor: 0,
+            lag_epochs: 0,
             lag_bytes: 0,
             lag_seconds: 0.0,
+            lag_samples: 0,
             expired_files: 0,
             corrupted_rows: 0,
             repaired_bytes: 0,
             unreadable_files: 0,
+            lost_cursors: 0,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::{deploy_files, strings, text, with, yaml};
+use crate::{deploy_files, strings, with, yaml};
 
 /// Every object of the Kubernetes files.
 pub fn objects() -> Vec<Value> {
@@ -28,10 +28,8 @@ fn kubernetes_has_what_the_document_shows() {
     let container = with(&consumer["spec"]["template"]["spec"]["containers"], "name", "metric");
     assert_eq!(container["image"], "plantd-metric:latest");
     assert_eq!(with(&container["env"], "name", "PLANTD_MODULE_METRIC_TYPE")["value"], "consumer");
-    // In a comment as long as there is no such storage.
-    let uncommented = text("deploy/kubernetes/consumer.yaml").replace("# ", "");
-    let shown = "- name: PLANTD_MODULE_METRIC_STORAGE_URL\n          value: \"http://influxdb:8086\"\n";
-    assert!(uncommented.contains(shown), "{uncommented}");
+    let storage = with(&container["env"], "name", "PLANTD_MODULE_METRIC_STORAGE_URL");
+    assert_eq!(storage["value"], "http://influxdb:8086");
 
     let producer = object(&objects, "DaemonSet", "plantd-metric-producer");
     assert_eq!(producer["spec"]["selector"]["matchLabels"]["app"], "plantd-metric-producer");

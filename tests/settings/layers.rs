@@ -32,7 +32,7 @@ fn flags_above_environment_above_file_above_defaults() {
     assert_eq!(settings.bus.endpoints, ["tcp://e:2"], "the file has another spelling of the key");
     let settings =
         loaded("storage: { url: \"http://a:1\" }", &[("PLANTD_MODULE_METRIC_STORAGE_TYPE", "file")]);
-    assert_eq!(settings.storage.kind, StorageKind::File, "a type sets a url below it aside");
+    assert_eq!(settings.storage.0[0].kind, StorageKind::File, "a type sets a url below it aside");
 }
 
 /// What a bus and an API come out as.
@@ -134,8 +134,15 @@ alerts: { rules: [ { name: "%", metric: m, operator: "!=", threshold: -1.5e300, 
     for yaml in [shipped.as_str(), odd, "service: { type: standalone }", "bus: { bind: \"tcp://*:1\" }"] {
         round_trip(yaml, &[]);
     }
-    let masked = ("PLANTD_MODULE_METRIC__STORAGE__PASSWORD", "********");
-    round_trip(&switched_on(&shipped), &[("PLANTD_MODULE_METRIC_TYPE", "producer"), masked]);
+    let producer = ("PLANTD_MODULE_METRIC_TYPE", "producer");
+    let masked = ["PASSWORD", "TOKEN"].map(|key| format!("PLANTD_MODULE_METRIC__STORAGE__{key}"));
+    let [password, token] = masked.each_ref().map(|variable| (variable.as_str(), "********"));
+    let headers = ("PLANTD_MODULE_METRIC__STORAGE__HEADERS", "X-Scope-OrgID=********");
+    round_trip(&switched_on(&shipped), &[producer, password, token, headers]);
+    for entry in std::fs::read_dir(repository("config/examples")).expect("it is there") {
+        let path = entry.expect("it can be read").path();
+        round_trip(&std::fs::read_to_string(path).expect("it can be read"), &[]);
+    }
 }
 
 fn round_trip(yaml: &str, env: Env) {

@@ -4,6 +4,7 @@
 //! - `mistakes`: file and environment -> exact error texts
 //! - `variables`: every key by its variable, the documented variables, files that hold secrets
 //! - `layers`: what stands above what, defaults that follow other keys, the print reads back
+//! - `storages`: one storage or several, and the journal
 //! - `document`: the blocks of the contract document
 //! - `shipped`: `config/`
 //! - `program`: the flags of the program
@@ -13,6 +14,7 @@ mod layers;
 mod mistakes;
 mod program;
 mod shipped;
+mod storages;
 mod variables;
 
 use std::path::{Path, PathBuf};

@@ -204,12 +204,12 @@ const FILE_MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "storage:\n  type: influxdb\n",
-        "metric.yaml:2:9: storage.type: expected a storage type of this build, file or none, found influxdb",
+        "metric.yaml:2:9: storage.type: expected storage.url for influxdb, found none",
     ),
     (
-        "storage:\n  url: http://localhost:8086\n",
-        "metric.yaml:2:8: storage.type: expected a storage type of this build, file or none, found influxdb \
-         (implied by storage.url)",
+        "storage:\n  url: http://localhost:8086\n  format: csv\n",
+        "metric.yaml:3:11: storage.format: expected no format, as storage.type is influxdb (implied by storage.url), \
+         found one",
     ),
     (
         "alerts:\n  rules:\n    - { name: a, metric: m, operator: \">\", threshold: 1 }\n    \
@@ -292,9 +292,8 @@ const ENV_MISTAKES: &[(Env, &str)] = &[
          to 256, found \"many\"",
     ),
     (
-        &[("PLANTD_MODULE_METRIC_STORAGE_TYPE", "prometheus")],
-        "PLANTD_MODULE_METRIC_STORAGE_TYPE: storage.type: expected a storage type of this build, file or none, \
-         found prometheus",
+        &[("PLANTD_MODULE_METRIC_STORAGE_TYPE", "influxdb")],
+        "PLANTD_MODULE_METRIC_STORAGE_TYPE: storage.type: expected storage.url for influxdb, found none",
     ),
     (
         &[("PLANTD_MODULE_METRIC__STORAGE__PASSWORD_FILE", "/nowhere/at/all")],

@@ -27,6 +27,7 @@ fn check_config_answers_0_or_78() {
 fn print_config_says_where_values_come_from() {
     let env = [
         ("PLANTD_MODULE_METRIC_INTERVAL", "7s"),
+        ("PLANTD_MODULE_METRIC_STORAGE_URL", "http://influxdb:8086"),
         ("PLANTD_MODULE_METRIC__STORAGE__PASSWORD", "hush"),
         ("PLANTD_MODULE_METRIC__SERVICE__TAGS", "rack=r1"),
         ("PLANTD_MODULE_METRIC__COLLECTION__APPLICATION", "http://a:1"),
@@ -53,5 +54,7 @@ fn version_and_help() {
     assert_eq!((code, told), (Some(0), format!("plantd-metric {}\n", env!("CARGO_PKG_VERSION"))));
     let (code, told, _) = run(&["--help"], &[]);
     assert!(code == Some(0) && told.contains("Examples:") && told.contains("--check-config"), "{told}");
-    assert_eq!(run(&["--nothing"], &[]).0, Some(2));
+    for wrong in [&["--nothing"][..], &["journal"], &["journal", "mend"]] {
+        assert_eq!(run(wrong, &[]).0, Some(2), "{wrong:?}");
+    }
 }

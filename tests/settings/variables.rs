@@ -1,6 +1,7 @@
 //! Every key by its variable, the documented variables, and secrets.
 
 use plantd_metric::settings::env::{DOCUMENTED, PREFIX, keys, variable_of};
+use plantd_metric::settings::storages::has_key;
 use plantd_metric::settings::{
     self, Application, Flags, Level, LogFormat, Mode, Origin, Settings, StorageKind,
 };
@@ -47,6 +48,10 @@ const EVERY_KEY: &[(&str, &str, &str)] = &[
     ("ingest.tag_len_max", "101", ""),
     ("ingest.future_max", "0", "0s"),
     ("ingest.rejected_kept", "0", ""),
+    ("ingest.ack_timeout", "2s", ""),
+    ("ingest.idempotency_keys_max", "0", ""),
+    ("ingest.idempotency_retention", "1d", ""),
+    ("ingest.dedup.json", "true", ""),
     ("windows.pane", "5s", ""),
     ("windows.tiers", "10s for 2h,30s for 2d", r#"["10s for 2h", "30s for 2d"]"#),
     ("windows.lateness", "0s", ""),
@@ -56,22 +61,51 @@ const EVERY_KEY: &[(&str, &str, &str)] = &[
     ("windows.recent", "0", "0B"),
     ("windows.series_max", "300000", ""),
     ("windows.series_per_service_max", "8", ""),
+    ("journal.path", "/journal", ""),
+    ("journal.durability", "os", ""),
+    ("journal.fsync_interval", "0", "0s"),
+    ("journal.segment_size", "1MiB", ""),
+    ("journal.size_max", "10GB", ""),
+    ("journal.when_full", "refuse", ""),
+    ("journal.checkpoint_interval", "5m", ""),
+    ("journal.checkpoint_size", "1GiB", ""),
+    ("journal.free_space_min", "0", "0B"),
     ("storage.type", "none", ""),
+    ("storage.name", "first", ""),
+    ("storage.path", "/var/lib/plantd/metrics", ""),
     ("storage.url", "https://influx:8086", r#""https://influx:8086""#),
-    ("storage.database", "other", ""),
     ("storage.username", "me", ""),
     ("storage.password", "hush", r#""********""#),
+    ("storage.token", "hush", r#""********""#),
+    ("storage.timeout", "3s", ""),
+    ("storage.ca_file", "/ca.pem", ""),
+    ("storage.api", "v2", ""),
+    ("storage.database", "other", ""),
+    ("storage.org", "us", ""),
+    ("storage.bucket", "pail", ""),
     ("storage.precision", "ns", ""),
+    ("storage.gzip", "false", ""),
+    ("storage.measurement", "metrics", ""),
+    ("storage.tags", "a=b", ""),
+    ("storage.read_url", "http://prometheus:9090", r#""http://prometheus:9090""#),
+    ("storage.protocol", "2.0", r#""2.0""#),
+    ("storage.prefix", "plantd_", ""),
+    ("storage.headers", "X-Key=hush", ""),
     ("storage.job_name", "job", ""),
     ("storage.scrape_interval", "1m", ""),
     ("storage.metrics_path", "/m", ""),
-    ("storage.path", "/var/lib/plantd/metrics", ""),
     ("storage.format", "parquet", ""),
     ("storage.rotation", "100MB", ""),
     ("storage.compression", "false", ""),
     ("storage.size_max", "1TiB", ""),
     ("storage.retention", "forever", ""),
-    ("storage.queue_len_max", "4", ""),
+    ("storage.store", "windows,raw", "[windows, raw]"),
+    ("storage.window_functions", "sum, p99.9", "[sum, p99.9]"),
+    ("storage.batch_size", "3", ""),
+    ("storage.flush_interval", "4s", ""),
+    ("storage.retry_min", "5ms", ""),
+    ("storage.retry_max", "5m", ""),
+    ("storage.dead_letter_size_max", "0", "0B"),
     ("collection.system_metrics", "false", ""),
     ("collection.application_metrics", "false", ""),
     ("collection.custom_metrics", "false", ""),
@@ -91,7 +125,7 @@ const EVERY_KEY: &[(&str, &str, &str)] = &[
 ];
 
 /// Keys whose values are printed on more than one line.
-const BLOCKS: &[&str] = &["service.tags", "collection.custom"];
+const BLOCKS: &[&str] = &["service.tags", "storage.tags", "storage.headers", "collection.custom"];
 
 #[test]
 fn every_key_has_a_variable() {
@@ -100,7 +134,7 @@ fn every_key_has_a_variable() {
     known.retain(|path| !path.contains(['[', '*']) && path != "alerts.rules");
     let tested: Vec<&str> = EVERY_KEY.iter().map(|(path, ..)| *path).collect();
     assert_eq!(tested, known, "EVERY_KEY is complete and in the order of the print");
-    // In producer mode no storage is checked, so that the keys of all of them can be set.
+    // In producer mode no storage is checked, so that the keys of every type can be set.
     let producer = ("PLANTD_MODULE_METRIC_TYPE".to_string(), "producer".to_string());
     let plain = loaded("service: { type: producer }", &[]);
     for (path, value, shown) in EVERY_KEY {
@@ -123,6 +157,34 @@ fn every_key_has_a_variable() {
     }
 }
 
+/// Each type takes the keys that it has, and no other.
+#[test]
+fn every_key_of_every_type_of_storage() {
+    for kind in StorageKind::WORDS {
+        let kind = StorageKind::from_word(kind).expect("it is one of its words");
+        for (path, value, _) in EVERY_KEY.iter().filter(|(path, ..)| path.starts_with("storage.")) {
+            let key = &path["storage.".len()..];
+            if key == "type" {
+                continue;
+            }
+            let mut env = vec![("PLANTD_MODULE_METRIC_STORAGE_TYPE".to_string(), kind.word().to_string())];
+            if kind == StorageKind::Influxdb {
+                env.push(("PLANTD_MODULE_METRIC_STORAGE_URL".into(), "http://i:1".into()));
+            }
+            env.push((variable_of(path), value.to_string()));
+            let told = settings::load(&Flags::default(), env).map_err(|errors| errors.to_string());
+            match (told, has_key(kind, key)) {
+                (Ok(_), true) => {}
+                (Err(told), false) => {
+                    let why = format!("expected no {key}, as storage.type is {kind}");
+                    assert!(told.contains(&why) && !told.contains('\n'), "{told}");
+                }
+                (told, has) => panic!("{kind}, {key}, which it has: {has}: {told:?}"),
+            }
+        }
+    }
+}
+
 #[test]
 fn every_documented_variable() {
     type Holds = fn(&Settings) -> bool;
@@ -132,12 +194,13 @@ fn every_documented_variable() {
         ("LOG_LEVEL", "debug", |s| s.logging.level == Level::Debug),
         ("LOG_FORMAT", "json", |s| s.logging.format == LogFormat::Json),
         ("BUS_ENDPOINT", "tcp://a:1,tcp://b:2", |s| s.bus.endpoints == ["tcp://a:1", "tcp://b:2"]),
-        ("STORAGE_TYPE", "none", |s| s.storage.kind == StorageKind::None),
+        ("STORAGE_TYPE", "none", |s| s.storage.primary().is_none()),
         ("STORAGE_URL", "http://influxdb:8086", |s| {
-            let url = s.storage.url.as_ref().map(|url| url.as_str());
-            s.storage.kind == StorageKind::Influxdb && url == Some("http://influxdb:8086")
+            let storage = &s.storage.0[0];
+            let url = storage.url.as_ref().map(|url| url.as_str());
+            storage.kind == StorageKind::Influxdb && url == Some("http://influxdb:8086")
         }),
-        ("RETENTION", "7d", |s| s.storage.retention == Some(seconds(7 * 86_400))),
+        ("RETENTION", "7d", |s| s.storage.0[0].retention == Some(seconds(7 * 86_400))),
         ("BATCH_SIZE", "50", |s| s.service.batch_size == 50 && s.performance.batch_size == 50),
         ("FLUSH_INTERVAL", "30s", |s| s.performance.flush_interval == seconds(30)),
     ];
@@ -145,9 +208,7 @@ fn every_documented_variable() {
     assert_eq!(tested, DOCUMENTED.iter().map(|(name, _)| *name).collect::<Vec<_>>());
     for (name, value, holds) in cases {
         let env = [(format!("{PREFIX}{name}"), value.to_string())];
-        // A producer stores nothing, so that a storage of another build is none of its business.
-        let flags = Flags { mode: (*name == "STORAGE_URL").then_some(Mode::Producer), ..Flags::default() };
-        let settings = settings::load(&flags, env).unwrap_or_else(|told| panic!("{told}"));
+        let settings = settings::load(&Flags::default(), env).unwrap_or_else(|told| panic!("{told}"));
         assert!(holds(&settings), "{name}: {settings:?}");
         assert!(!holds(&Settings::default()), "{name} has an effect");
     }
@@ -212,7 +273,7 @@ fn positions_are_numbers() {
 #[test]
 fn secrets_are_never_shown() {
     let yaml = "service: { type: producer }\n\
-                storage:\n  url: http://user:hush1@host:8086/x?token=hush2\n  password: 4711hush3\n\
+                storage:\n  url: http://user:hush1@host:8086/x?token=hush2\n  password: 4711hush3\n  token: hush5\n  headers: { X-Key: hush6 }\n\
                 alerts: { webhook_url: \"https://hush4@hooks.example/in\" }\n";
     let (settings, origins) =
         load_flagged(yaml, &[], Flags::default()).unwrap_or_else(|told| panic!("{told}"));
@@ -221,8 +282,8 @@ fn secrets_are_never_shown() {
         assert!(shown.contains("http://********@host:8086/x?********"), "{shown}");
         assert!(shown.contains("https://********@hooks.example/in"), "{shown}");
     }
-    assert_eq!(settings.storage.password.as_ref().map(|secret| secret.reveal()), Some("4711hush3"));
-    let url = settings.storage.url.as_ref().map(|url| url.as_str());
+    assert_eq!(settings.storage.0[0].password.as_ref().map(|secret| secret.reveal()), Some("4711hush3"));
+    let url = settings.storage.0[0].url.as_ref().map(|url| url.as_str());
     assert_eq!(url, Some("http://user:hush1@host:8086/x?token=hush2"));
     for yaml in ["storage: { url: \"user:hush@host\" }", "storage: { password: [ hush ] }"] {
         let told = load(yaml, &[]).expect_err("it is wrong");
@@ -246,13 +307,22 @@ fn secrets_from_files() {
     ];
     let settings = settings::load(&Flags::default(), from_files).unwrap_or_else(|told| panic!("{told}"));
     let expected = "http://hush@host:1";
-    assert_eq!(settings.storage.password.as_ref().map(|secret| secret.reveal()), Some(expected));
-    let urls = [&settings.storage.url, &settings.alerts.webhook_url];
+    assert_eq!(settings.storage.0[0].password.as_ref().map(|secret| secret.reveal()), Some(expected));
+    let urls = [&settings.storage.0[0].url, &settings.alerts.webhook_url];
     assert_eq!(urls.map(|url| url.as_ref().map(|url| url.as_str())), [Some(expected); 2]);
     assert!(
         matches!(&settings.collection.application[0], Application::Scrape(s) if s.url.as_str() == expected)
     );
+    let second = [
+        ("PLANTD_MODULE_METRIC__STORAGE__0__PATH".to_string(), "/data".to_string()),
+        ("PLANTD_MODULE_METRIC__STORAGE__1__URL".into(), "http://i:1".into()),
+        ("PLANTD_MODULE_METRIC__STORAGE__1__TOKEN_FILE".into(), file.clone()),
+    ];
+    let settings = settings::load(&Flags::default(), second).unwrap_or_else(|told| panic!("{told}"));
+    let token = settings.storage.0[1].token.as_ref().map(|secret| secret.reveal());
+    assert_eq!(token, Some(expected));
     let both = [(format!("{password}_FILE"), file), (password.to_string(), "x".into())];
-    let told = settings::load(&Flags::default(), both).map_err(|errors| errors.to_string());
+    let told = settings::load(&Flags { mode: Some(Mode::Producer), ..Flags::default() }, both)
+        .map_err(|errors| errors.to_string());
     assert_eq!(told, Err(format!("{password}_FILE: expected either this or {password}, found both")));
 }

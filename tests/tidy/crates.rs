@@ -9,6 +9,7 @@ use crate::source::{Finding, expect_none, root};
 
 /// Crates of which Cargo.lock has more than one version, and why it must.
 const SEVERAL_VERSIONS: &[(&str, &str)] = &[
+    ("embedded-io", "postcard names two that it could serve; neither is compiled"),
     (
         "getrandom",
         "0.2 for ring, 0.3 for parquet's ahash, 0.4 for tempfile and uuid: the last two are tests' or windows'",

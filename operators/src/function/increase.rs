@@ -15,6 +15,10 @@ impl WindowFunction for Increase {
         "growth of a counter, resets counted as new starts from zero; the step into the window is part of it"
     }
 
+    fn needs_before(&self) -> bool {
+        true
+    }
+
     fn finish(&self, _parameter: f64, window: &Aggregate) -> Option<f64> {
         window.increase
     }

@@ -28,6 +28,10 @@ pub trait WindowFunction: Sync {
     fn needs_values(&self) -> bool {
         false
     }
+    /// Whether the result depends on the last sample before the window too.
+    fn needs_before(&self) -> bool {
+        false
+    }
     /// The result; `None` for a window without what the function needs.
     fn finish(&self, parameter: f64, window: &Aggregate) -> Option<f64>;
 }
@@ -63,6 +67,11 @@ impl Function {
     /// Whether the window must keep its values.
     pub fn needs_values(&self) -> bool {
         self.entry.needs_values()
+    }
+
+    /// Whether the result depends on the last sample before the window too.
+    pub fn needs_before(&self) -> bool {
+        self.entry.needs_before()
     }
 
     /// The result for a window; none also where it is too great for a number.

@@ -15,6 +15,10 @@ impl WindowFunction for Rate {
         "growth of a counter per second, between the last sample before the window and the last in it"
     }
 
+    fn needs_before(&self) -> bool {
+        true
+    }
+
     fn finish(&self, _parameter: f64, window: &Aggregate) -> Option<f64> {
         window.rate
     }

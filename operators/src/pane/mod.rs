@@ -5,11 +5,16 @@
 //! moments and a sketch. Most panes of ordinary series never fold: they are exact in every respect.
 
 pub mod moments;
+pub(crate) mod saved;
+pub mod times;
 
 pub use moments::{Moments, Obs};
+pub use times::Seen;
 
 use crate::sample::TimeNs;
 use crate::sketch::Sketch;
+
+use times::Times;
 
 /// Observations a pane holds raw before its older half is folded.
 pub const RAW_LEN_MAX: usize = 64;
@@ -37,6 +42,8 @@ pub struct Folded {
     pub sketch: Sketch,
     /// Stragglers that came behind the fold: the increase is exact only if they lay between their neighbours.
     pub behind: u64,
+    /// Their event times, of series where a sample that is sent again must be recognised.
+    times: Option<Box<Times>>,
 }
 
 impl Pane {
@@ -48,8 +55,14 @@ impl Pane {
     /// Adds an observation.
     #[inline]
     pub fn insert(&mut self, obs: Obs) {
+        self.insert_keeping(obs, false);
+    }
+
+    /// Adds an observation; if `times` says so, the fold keeps event times from now on.
+    #[inline]
+    pub fn insert_keeping(&mut self, obs: Obs, times: bool) {
         if self.raw.len() == RAW_LEN_MAX {
-            self.fold(FOLD_LEN);
+            self.fold(FOLD_LEN, times);
         }
         match self.raw.last() {
             Some(last) if obs.time_ns < last.time_ns => self.insert_straggler(obs),
@@ -67,6 +80,9 @@ impl Pane {
                 folded.moments.insert_inside(obs);
                 folded.sketch.insert(obs.value);
                 folded.behind += 1;
+                if let Some(times) = &mut folded.times {
+                    times.insert(obs.time_ns);
+                }
             }
             _ => {
                 let at = self.raw.partition_point(|held| held.time_ns <= obs.time_ns);
@@ -75,37 +91,54 @@ impl Pane {
         }
     }
 
-    /// Folds the oldest `len` raw observations away.
-    fn fold(&mut self, len: usize) {
+    /// Folds the oldest `len` raw observations away, and keeps their event times if `times` says so.
+    fn fold(&mut self, len: usize, times: bool) {
         let Some(moments) = Moments::of(&self.raw[..len]) else { return };
         match &mut self.folded {
-            Some(folded) => folded.moments.append(&moments),
-            None => self.folded = Some(Box::new(Folded { moments, sketch: Sketch::new(), behind: 0 })),
+            Some(folded) => {
+                if times && folded.times.is_none() {
+                    folded.times = Some(Box::new(Times::after(folded.moments.last.time_ns)));
+                }
+                folded.moments.append(&moments);
+            }
+            None => {
+                let times = times.then(|| Box::new(Times::new()));
+                self.folded = Some(Box::new(Folded { moments, sketch: Sketch::new(), behind: 0, times }));
+            }
         }
         if let Some(folded) = &mut self.folded {
             for obs in &self.raw[..len] {
                 folded.sketch.insert(obs.value);
             }
+            if let Some(times) = &mut folded.times {
+                times.extend(self.raw[..len].iter().map(|obs| obs.time_ns));
+            }
         }
         self.raw.drain(..len);
     }
 
-    /// Appends a pane that lies after this one: how a coarser tier is made of a finer one.
-    pub fn append(&mut self, later: Pane) {
+    /// Appends a pane that lies after this one: how a coarser tier is made of a finer one. If `times` says so,
+    /// what is folded for it keeps event times.
+    pub fn append(&mut self, later: Pane, times: bool) {
         self.revision = self.revision.max(later.revision);
         if let Some(part) = later.folded {
-            self.fold(self.raw.len());
+            self.fold(self.raw.len(), times);
             match &mut self.folded {
                 None => self.folded = Some(part),
-                Some(folded) => {
-                    folded.moments.append(&part.moments);
-                    folded.sketch.merge(&part.sketch);
-                    folded.behind += part.behind;
-                }
+                Some(folded) => folded.append(*part),
             }
         }
         for obs in later.raw {
-            self.insert(obs);
+            self.insert_keeping(obs, times);
+        }
+    }
+
+    /// Whether the pane has an observation at exactly `time_ns`.
+    pub fn seen(&self, time_ns: TimeNs) -> Seen {
+        match &self.folded {
+            _ if self.raw.binary_search_by_key(&time_ns, |obs| obs.time_ns).is_ok() => Seen::Yes,
+            Some(folded) => folded.seen(time_ns),
+            None => Seen::No,
         }
     }
 
@@ -133,12 +166,45 @@ impl Pane {
     pub fn bytes(&self) -> usize {
         size_of::<Pane>()
             + self.raw.capacity() * size_of::<Obs>()
-            + self.folded.as_ref().map_or(0, |f| size_of::<Folded>() + f.sketch.bytes())
+            + self.folded.as_ref().map_or(0, |folded| folded.bytes())
     }
 
     /// Gives back memory that a pane which is not expected to grow does not need.
     pub fn shrink(&mut self) {
         self.raw.shrink_to_fit();
+    }
+}
+
+impl Folded {
+    /// Appends the fold of a pane that lies after this one's.
+    fn append(&mut self, later: Folded) {
+        match (&mut self.times, later.times) {
+            (Some(times), part) => times.append(part.map(|times| *times), later.moments.last.time_ns),
+            (None, Some(part)) => {
+                let before = Times::after(self.moments.last.time_ns);
+                self.times.insert(Box::new(before)).append(Some(*part), later.moments.last.time_ns);
+            }
+            (None, None) => {}
+        }
+        self.moments.append(&later.moments);
+        self.sketch.merge(&later.sketch);
+        self.behind += later.behind;
+    }
+
+    fn seen(&self, time_ns: TimeNs) -> Seen {
+        let (first_ns, last_ns) = (self.moments.first.time_ns, self.moments.last.time_ns);
+        if time_ns < first_ns || time_ns > last_ns {
+            return Seen::No;
+        }
+        if time_ns == first_ns || time_ns == last_ns {
+            return Seen::Yes;
+        }
+        self.times.as_ref().map_or(Seen::Unsure, |times| times.seen(time_ns))
+    }
+
+    fn bytes(&self) -> usize {
+        let times = self.times.as_ref().map_or(0, |times| times.bytes());
+        size_of::<Folded>() + self.sketch.bytes() + times
     }
 }
 
@@ -194,7 +260,7 @@ mod tests {
         for i in 10..200 {
             late.insert(Obs { time_ns: i, value: (i % 100) as f64 });
         }
-        early.append(late);
+        early.append(late, false);
         assert_eq!(count_and_increase(&early), (200, 99.0 + 99.0));
         assert_eq!(early.last().map(|o| o.time_ns), Some(199));
     }

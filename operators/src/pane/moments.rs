@@ -20,8 +20,8 @@ pub struct Obs {
 pub struct Moments {
     /// Number of observations.
     pub count: u64,
-    sum: f64,
-    compensation: f64,
+    pub(super) sum: f64,
+    pub(super) compensation: f64,
     /// Sum of squared distances from the mean.
     pub m2: f64,
     /// Smallest value.

@@ -4,13 +4,15 @@
 //! group), with the first and last event time in it. Queries read blocks and nothing else, so they
 //! never see what is not yet durable. The list of a text file's blocks is also kept beside it
 //! (`.NAME.index`): only to make a start fast. It may be missing, old or cut; what it does not
-//! cover is looked through again.
+//! cover is looked through again. It never reaches beyond what a flush has covered.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use operators::sample::TimeNs;
 
+use super::cursor::Tail;
+use super::disk::Disk;
 use super::name::FileName;
 
 /// A stretch of a file.
@@ -61,12 +63,21 @@ pub(super) struct FileEntry {
     pub blocks: Vec<Block>,
     /// How many of them the index beside the file has.
     pub indexed: usize,
+    /// By which it is known again.
+    pub tail: Tail,
+    /// Still under its `.part` name, since no flush has covered it; queries don't see it.
+    pub hidden: bool,
 }
 
 impl FileEntry {
     /// A file without a byte.
     pub fn new(name: FileName) -> Self {
-        FileEntry { name, bytes: 0, blocks: Vec::new(), indexed: 0 }
+        FileEntry { name, bytes: 0, blocks: Vec::new(), indexed: 0, tail: Tail::default(), hidden: false }
+    }
+
+    /// Where it lies now.
+    pub fn path(&self, dir: &Path) -> PathBuf {
+        dir.join(if self.hidden { self.name.part() } else { self.name.text() })
     }
 
     /// Takes a flushed stretch in at the end of a text file; `block.offset` is set here.
@@ -114,14 +125,14 @@ impl Catalog {
 const INDEX_HEADER: &str = "plantd-metric blocks 1";
 
 /// Writes the index of a text file. Without a sync: it may be lost.
-pub(super) fn save_index(dir: &Path, file: &FileEntry) -> std::io::Result<()> {
+pub(super) fn save_index(disk: &dyn Disk, dir: &Path, file: &FileEntry) -> std::io::Result<()> {
     let mut text = format!("{INDEX_HEADER}\n");
     for Block { offset, len, samples, min_ns, max_ns } in &file.blocks {
         text += &format!("{offset} {len} {samples} {min_ns} {max_ns}\n");
     }
     let part = dir.join(format!("{}.part", file.name.index()));
-    fs::write(&part, text)?;
-    fs::rename(part, dir.join(file.name.index()))
+    disk.put(&part, text.as_bytes())?;
+    disk.rename(&part, &dir.join(file.name.index()))
 }
 
 /// Reads as much of the index of `name` as is sound and lies within the first `len` bytes.

@@ -69,6 +69,9 @@ pub struct FileConfig {
     /// The oldest files are deleted until the rest is at most this large. The file being written
     /// stays.
     pub retention_bytes: Option<u64>,
+    /// The journal that what is stored comes from; kept with the position in it, since a position
+    /// in another journal means nothing. `None` where there is no journal: then no position is kept.
+    pub journal_id: Option<u128>,
 }
 
 impl Default for FileConfig {
@@ -81,6 +84,7 @@ impl Default for FileConfig {
             compression: true,
             retention_ns: Some(30 * 24 * HOUR),
             retention_bytes: Some(10 << 30),
+            journal_id: None,
         }
     }
 }

@@ -7,15 +7,26 @@
 //! last event time are known.
 //!
 //! **Text** (`json`, `csv`) is appended; with `compression` each flush is a gzip member of its own.
-//! **Parquet** cannot grow: each flush makes one file, under another name until it is complete, and
-//! small ones are merged (see `tidy`).
+//! **Parquet** cannot grow: each flush makes one file, and small ones are merged (see `tidy`).
 //!
-//! **A crash** costs what was not flushed and nothing else. [`Sink::flush`] returns after the bytes and
-//! the names are synced; until then the rows are held in memory, so that a failed write (disk full,
-//! I/O error) is repeated with the same bytes at the same place and leaves neither a gap nor a
-//! duplicate. A start cuts what is torn (see `recover`). Readers only ever look at what was synced.
-//! A journal position that a flush covers has its place with the flush: in the file's index, and in
-//! a parquet file's key-value metadata.
+//! **A failure** (disk full, I/O error) costs nothing: rows are held in memory until they are synced,
+//! so that a failed write is repeated with the same bytes at the same place.
+//!
+//! **A crash** neither loses nor doubles a row, where there is a journal to read it from again.
+//! [`Sink::flush`] ends with replacing one small hidden file (see `cursor`) that holds the journal
+//! position and how far each file belongs to it; [`Sink::cursor`] says that position, and a start takes
+//! away what lies behind it, since the journal gives it again (see `store`, `recover`). The position
+//! stands in no data file, so any reader takes these as they are. A new file has a hidden `.part`
+//! name until a flush covers it; nothing under its own name is ever deleted but by merging and
+//! retention.
+//!
+//! - If the cursor is lost or damaged, or the journal is another one, nothing is taken away and
+//!   positions start over: what a journal still holds may be stored twice, but nothing is lost.
+//!   (`lost_cursors` counts the first two; a journal that is new brings nothing twice.)
+//! - A cursor ahead of its journal (whose end was lost, with `durability: os`) is the caller's to see:
+//!   it calls `flush` with the journal's end, which may go backwards, before it writes.
+//! - Without a journal no position is kept, and what was flushed is what survives.
+//! - A file that is edited or cut by hand while the service is down is left as it is, and counted too.
 //!
 //! # Layout
 //! - `config`, `pending`: settings; what was taken and not yet synced
@@ -23,13 +34,16 @@
 //! - `text`, `json`, `csv`: the text formats and gzip members
 //! - `parquet`: tables and row groups
 //! - `name`, `catalog`: file names; files and blocks
-//! - `disk`, `recover`: changes to the directory; the start
+//! - `disk`: changes to the directory
+//! - `store`, `cursor`: from memory into the files; the position beside them
+//! - `recover`, `whole`: the start
 //! - `tidy`: merging and retention
 //! - `read`: queries
 
 mod catalog;
 mod config;
 mod csv;
+mod cursor;
 mod disk;
 mod json;
 mod name;
@@ -38,14 +52,15 @@ mod parquet;
 mod pending;
 mod read;
 mod recover;
+mod store;
 #[cfg(test)]
 mod tests;
 mod text;
 mod tidy;
 mod time;
+mod whole;
 
-use std::borrow::Cow;
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -55,14 +70,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use operators::sample::TimeNs;
 use parking_lot::Mutex;
 
-use self::catalog::{Block, FileEntry, save_index};
+use self::catalog::FileEntry;
 pub use self::config::{FileConfig, FileFormat, Rotation};
+use self::cursor::Cursor;
 use self::disk::{Disk, RealDisk};
-use self::name::FileName;
-use self::parquet::Table;
-use self::pending::{Pending, PendingRows};
+use self::pending::Pending;
 use self::read::{Directory, FileReader};
-use self::text::{Scratch, TextFormat};
+use self::text::Scratch;
 use super::{Position, Reader, Sink, SinkError, SinkStatus, bytes_text};
 use crate::message::Message;
 
@@ -83,6 +97,17 @@ pub struct FileSink {
     period: Option<i64>,
     pending: Pending,
     scratch: Scratch,
+    /// The position last kept; `None` without a journal, and until the first row of a new one.
+    cursor: Option<Cursor>,
+    /// Rows were stored that no position covers yet.
+    uncovered: bool,
+    /// Names of data files were made or changed since the directory was synced.
+    names_unsynced: bool,
+    /// Numbers of text files that were ended and get their index with the next flush.
+    ended: Vec<u64>,
+    /// A period ended, and what is left of it is merged with the next flush.
+    past_unmerged: bool,
+    limits: Limits,
     /// Files with lower numbers are not merged: one of them could not be read.
     merge_from: u64,
     wrong: Option<String>,
@@ -90,12 +115,26 @@ pub struct FileSink {
     expired_files: u64,
     repaired_bytes: u64,
     unreadable_files: u64,
+    lost_cursors: u64,
     /// Held as long as the sink lives, so that no second process writes here.
     _lock: File,
 }
 
-/// The index beside a file is written again after so many new blocks.
-const INDEX_EVERY_BLOCKS: usize = 16;
+/// Sizes that tests make smaller.
+struct Limits {
+    /// So much text is held before it is written without waiting for a flush, bytes.
+    pending_bytes: usize,
+    /// So many parquet rows are held.
+    pending_rows: usize,
+    /// So many neighbours of one size are merged.
+    fan_in: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { pending_bytes: 8 << 20, pending_rows: parquet::ROW_GROUP_ROWS, fan_in: tidy::FAN_IN }
+    }
+}
 
 impl FileSink {
     /// Opens the directory, puts right what a crash left, and goes on with its newest file.
@@ -114,9 +153,9 @@ impl FileSink {
         let path = config.path.clone();
         let wrong =
             |error: io::Error| SinkError::unusable(format!("storage.path: {}: {error}", path.display()));
-        fs::create_dir_all(&path).map_err(wrong)?;
+        disk.make_dir(&path).map_err(wrong)?;
         let lock = lock(&path)?;
-        let found = recover::open(&path, &*disk).map_err(wrong)?;
+        let found = recover::open(&path, &*disk, config.journal_id).map_err(wrong)?;
         let now_ns = clock();
         let goes_on = |file: &&FileEntry| {
             file.name.format == config.format
@@ -124,6 +163,10 @@ impl FileSink {
                 && config.rotation.period(file.name.begun_ns) == config.rotation.period(now_ns)
                 && file.bytes < config.file_bytes_max
                 && text::of(config.format).is_some()
+                // What the cursor does not give the length of is not cut at a start, and must not grow.
+                && found.cursor.as_ref().is_none_or(|cursor| {
+                    cursor.extent(&file.name).is_some_and(|extent| extent.len == file.bytes)
+                })
         };
         let current = found.catalog.files.last().filter(goes_on).map(|file| file.name.first);
         let directory = Directory { path, catalog: Mutex::new(found.catalog), corrupted: AtomicU64::new(0) };
@@ -137,12 +180,19 @@ impl FileSink {
             next: found.next,
             period: None,
             scratch: Scratch::default(),
+            cursor: found.cursor,
+            uncovered: false,
+            names_unsynced: false,
+            ended: Vec::new(),
+            past_unmerged: true,
+            limits: Limits::default(),
             merge_from: 0,
             wrong: None,
             refused: 0,
             expired_files: 0,
             repaired_bytes: found.repaired_bytes,
             unreadable_files: found.unreadable,
+            lost_cursors: found.lost_cursor.into(),
             _lock: lock,
         };
         sink.expire(now_ns);
@@ -163,121 +213,17 @@ impl FileSink {
         if self.period.replace(period).is_some() {
             self.end_file();
         }
-        self.merge_past();
-        self.expire(now_ns);
+        self.past_unmerged = true;
         Ok(())
     }
 
-    /// Makes everything pending durable and readable.
-    fn store(&mut self) -> Result<(), SinkError> {
-        let Some(since_ns) = self.pending.since_ns else { return Ok(()) };
-        let stored = match &self.pending.rows {
-            PendingRows::Text { format, text, block } => self.store_text(format, text, *block, since_ns),
-            PendingRows::Table(table) => self.store_table(table, since_ns),
-        };
-        match stored {
-            Ok(current) => {
-                self.next += u64::from(self.current.is_none());
-                self.current = current;
-                self.pending.clear();
-                self.wrong = None;
-                self.after_store();
-                Ok(())
-            }
-            Err(error) => {
-                let why = format!("{}: {error}", self.directory.path.display());
-                self.wrong = Some(why.clone());
-                Err(SinkError::retry(why))
-            }
+    /// Merges, and writes indexes; never fails.
+    fn tidy(&mut self) {
+        self.index_files();
+        if std::mem::take(&mut self.past_unmerged) {
+            self.merge_past();
         }
-    }
-
-    /// Appends to the file being written, or begins the next; returns its number.
-    fn store_text(
-        &self,
-        format: &TextFormat,
-        text: &[u8],
-        mut block: Block,
-        since_ns: TimeNs,
-    ) -> io::Result<Option<u64>> {
-        let (name, at) = self.current_end().unwrap_or_else(|| (self.next_name(since_ns), 0));
-        let text = if at == 0 { Cow::from([format.header, text].concat()) } else { Cow::from(text) };
-        let bytes = if name.gzip { Cow::from(text::deflate(&text, &block)?) } else { text };
-        let dir = &self.directory.path;
-        self.disk.append(&dir.join(name.text()), at, &bytes)?;
-        if at == 0 {
-            self.disk.sync_dir(dir)?;
-        }
-        block.len = bytes.len() as u64;
-        let number = name.first;
-        let mut catalog = self.directory.catalog.lock();
-        if at == 0 {
-            catalog.files.push(FileEntry::new(name));
-        }
-        if let Some(file) = catalog.file_mut(number) {
-            file.push(block);
-        }
-        Ok(Some(number))
-    }
-
-    /// The file being written, and how long it is.
-    fn current_end(&self) -> Option<(FileName, u64)> {
-        let mut catalog = self.directory.catalog.lock();
-        let file = catalog.file_mut(self.current?)?;
-        Some((file.name.clone(), file.bytes))
-    }
-
-    fn store_table(&self, table: &Table, since_ns: TimeNs) -> io::Result<Option<u64>> {
-        let file = self.write_table(table, self.next_name(since_ns))?;
-        self.directory.catalog.lock().files.push(file);
-        Ok(None)
-    }
-
-    fn next_name(&self, begun_ns: TimeNs) -> FileName {
-        let format = self.config.format;
-        let gzip = self.config.compression && text::of(format).is_some();
-        FileName { begun_ns, first: self.next, last: self.next, format, gzip }
-    }
-
-    fn after_store(&mut self) {
-        let Some(number) = self.current else { return self.merge_level() };
-        // Files must be small beside what is kept, or nothing could be deleted.
-        let kept = self.config.retention_bytes.map_or(u64::MAX, |bytes| bytes / 4);
-        let file_bytes_max = self.config.file_bytes_max.min(kept);
-        let (full, index) = {
-            let mut catalog = self.directory.catalog.lock();
-            let Some(file) = catalog.file_mut(number) else { return };
-            let due = file.blocks.len() >= file.indexed + INDEX_EVERY_BLOCKS;
-            (file.bytes >= file_bytes_max, due)
-        };
-        if index || full {
-            self.index_file();
-        }
-        if full {
-            self.end_file();
-        }
-    }
-
-    fn end_file(&mut self) {
-        self.index_file();
-        self.current = None;
-    }
-
-    /// Writes the index beside the file being written. It only makes a start fast.
-    fn index_file(&mut self) {
-        let number = self.current.unwrap_or(0);
-        let Some(mut file) = self.directory.catalog.lock().file_mut(number).cloned() else { return };
-        file.indexed = file.blocks.len();
-        match save_index(&self.directory.path, &file) {
-            Ok(()) => {
-                if let Some(known) = self.directory.catalog.lock().file_mut(number) {
-                    known.indexed = file.indexed;
-                }
-            }
-            Err(error) => {
-                tracing::warn!(file = %file.name.text(), %error, "index of a stored file not written")
-            }
-        }
+        self.merge_level();
     }
 }
 
@@ -285,7 +231,7 @@ impl Sink for FileSink {
     fn write(&mut self, messages: &[Message]) -> Result<(), SinkError> {
         let now_ns = self.now_ns();
         self.turn(now_ns)?;
-        if self.pending.is_full() {
+        if self.pending.is_full(&self.limits) {
             self.store()?;
         }
         for message in messages {
@@ -304,12 +250,22 @@ impl Sink for FileSink {
         Ok(())
     }
 
-    fn flush(&mut self, _upto: Position) -> Result<(), SinkError> {
+    /// `upto` may be lower than before: a caller whose journal ends before [`Sink::cursor`] says so
+    /// with it, before it writes.
+    fn flush(&mut self, upto: Position) -> Result<(), SinkError> {
         let now_ns = self.now_ns();
-        self.store()?;
-        self.turn(now_ns)?;
+        let stored = self.turn(now_ns).and_then(|()| self.store()).and_then(|()| self.cover(upto));
+        // Also on a full disk, where it makes room.
         self.expire(now_ns);
+        stored?;
+        self.tidy();
         Ok(())
+    }
+
+    /// 0 where nothing of the journal was stored here yet; `None` without a journal.
+    fn cursor(&self) -> Option<Position> {
+        self.config.journal_id?;
+        Some(self.cursor.as_ref().map_or(0, |cursor| cursor.upto))
     }
 
     fn status(&self) -> SinkStatus {
@@ -328,6 +284,7 @@ impl Sink for FileSink {
         status.corrupted_rows = self.directory.corrupted.load(Relaxed);
         status.repaired_bytes = self.repaired_bytes;
         status.unreadable_files = self.unreadable_files;
+        status.lost_cursors = self.lost_cursors;
         status
     }
 
@@ -338,11 +295,17 @@ impl Sink for FileSink {
 
 impl Drop for FileSink {
     fn drop(&mut self) {
-        if let Err(error) = self.store() {
-            tracing::warn!(%error, "samples taken last could not be stored");
+        // With a journal, what no flush has covered comes again.
+        if self.config.journal_id.is_none() {
+            if let Err(error) = self.store() {
+                tracing::warn!(%error, "samples taken last could not be stored");
+            }
+            self.uncovered = false;
         }
-        if self.current.is_some() {
-            self.index_file();
+        if let Some(number) = self.current
+            && !self.uncovered
+        {
+            self.index_file(number);
         }
     }
 }

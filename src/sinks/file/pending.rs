@@ -2,10 +2,10 @@
 
 use operators::sample::TimeNs;
 
-use super::FileFormat;
 use super::catalog::Block;
-use super::parquet::{ROW_GROUP_ROWS, Table};
+use super::parquet::Table;
 use super::text::{self, Scratch, TextFormat};
+use super::{FileFormat, Limits};
 use crate::message::Message;
 
 /// Rows in memory, held until they are synced.
@@ -20,9 +20,6 @@ pub(super) enum PendingRows {
     Text { format: &'static TextFormat, text: Vec<u8>, block: Block },
     Table(Table),
 }
-
-/// So much text is held before it is written without waiting for a flush.
-const PENDING_BYTES_MAX: usize = 8 << 20;
 
 impl Pending {
     /// Nothing yet, for a sink of `format`.
@@ -47,10 +44,10 @@ impl Pending {
     }
 
     /// Whether it must be stored before more is taken.
-    pub fn is_full(&self) -> bool {
+    pub fn is_full(&self, limits: &Limits) -> bool {
         match &self.rows {
-            PendingRows::Text { text, .. } => text.len() >= PENDING_BYTES_MAX,
-            PendingRows::Table(table) => table.len() >= ROW_GROUP_ROWS,
+            PendingRows::Text { text, .. } => text.len() >= limits.pending_bytes,
+            PendingRows::Table(table) => table.len() >= limits.pending_rows,
         }
     }
 

@@ -58,7 +58,7 @@ impl FileReader {
         let any = Newest::new(query);
         let catalog = self.directory.catalog.lock();
         let mut blocks = Vec::new();
-        for file in &catalog.files {
+        for file in catalog.files.iter().filter(|file| !file.hidden) {
             let matter = file.blocks.iter().filter(|block| any.wants_block(block.min_ns, block.max_ns));
             blocks.extend(matter.map(|block| (file.name.clone(), *block)));
         }

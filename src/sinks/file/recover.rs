@@ -1,48 +1,188 @@
 //! The start: what a crash may have left is put right, and the directory is read.
 //!
-//! A crash leaves at most a half-written end of a text file, an unfinished `.part`, and, between
-//! making a merged file and deleting its parts, both. The first is cut behind its last whole row
-//! (or gzip member), the second deleted, the third told by the names. Files that are not ours, or
-//! that cannot be read, are left alone and counted.
+//! Where the position kept beside the files is one of our journal, what lies behind it comes again
+//! and is taken away: the file being written is cut to its length, `.part` files that the position
+//! does not name are deleted, those that it names get their names. Files under a name of their own
+//! are never deleted for it.
+//!
+//! Without such a position nothing comes again for certain, so everything whole is kept: a torn end
+//! is cut behind its last row (or gzip member), and a `.part` file stays if it can be read.
+//!
+//! Between making a merged file and deleting its parts a crash leaves both, which the names tell.
+//! Files that are not ours, or that cannot be read, are left alone and counted.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::fs;
+use std::io;
 use std::path::Path;
 
-use super::catalog::{Block, Catalog, FileEntry, load_index};
+use super::catalog::Catalog;
+use super::cursor::{self, CURSOR, Cursor, Extent, Kept};
 use super::disk::Disk;
 use super::name::FileName;
-use super::parquet;
-use super::text::{self, MEMBER_HEADER, TextFormat};
+use super::{parquet, text, whole};
 
 /// What was found and put right.
 #[derive(Default)]
 pub(super) struct Found {
     pub catalog: Catalog,
+    /// The position in our journal, if one is kept here.
+    pub cursor: Option<Cursor>,
     /// One more than the highest number of any file.
     pub next: u64,
     /// Bytes of torn writes that were cut off.
     pub repaired_bytes: u64,
     /// Files that look like ours and cannot be read.
     pub unreadable: u64,
+    /// The position was lost, or did not fit the files.
+    pub lost_cursor: bool,
 }
 
-/// Reads the directory and repairs it.
-pub(super) fn open(dir: &Path, disk: &dyn Disk) -> io::Result<Found> {
+/// Reads the directory and repairs it; `journal` is the one that positions belong to. A crash in here
+/// leaves a directory for which it does the same again.
+pub(super) fn open(dir: &Path, disk: &dyn Disk, journal: Option<u128>) -> io::Result<Found> {
+    // Names that a killed process left may not be durable yet, and are built upon from here on.
+    disk.sync_dir(dir)?;
+    let mut listing = Listing::of(dir)?;
     let mut found = Found { next: 1, ..Found::default() };
-    let mut names = Vec::new();
-    let mut indexes = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let Ok(text) = entry?.file_name().into_string() else { continue };
-        if text.starts_with('.') && text.ends_with(".part") {
-            disk.remove(&dir.join(text))?;
-        } else if let Some(name) = FileName::parse(&text) {
-            found.next = found.next.max(name.last.saturating_add(1));
-            names.push(name);
-        } else if text.starts_with('.') && text.ends_with(".index") {
-            indexes.push(text);
+    found.cursor = ours(cursor::load(dir)?, journal, &listing, &mut found.lost_cursor);
+    for text in &listing.leftovers {
+        disk.remove(&dir.join(text))?;
+    }
+    for name in std::mem::take(&mut listing.parts) {
+        if settle(dir, disk, &name, &listing, &mut found)? {
+            disk.rename(&dir.join(name.part()), &dir.join(name.text()))?;
+            listing.names.push(name);
+        } else {
+            disk.remove(&dir.join(name.part()))?;
         }
     }
+    if let Some(cursor) = &found.cursor {
+        found.next = cursor.next;
+        for extent in &cursor.files {
+            let path = dir.join(extent.name.text());
+            found.lost_cursor |= !cut_to(dir, disk, &path, extent)?;
+        }
+    }
+    load(dir, disk, listing, &mut found)?;
+    if journal.is_none() {
+        // What is stored from now on lies behind it, and must not be taken for what comes again.
+        disk.remove(&dir.join(CURSOR))?;
+    }
+    disk.sync_dir(dir)?;
+    Ok(found)
+}
+
+/// What stands in the directory.
+#[derive(Default)]
+struct Listing {
+    /// Data files.
+    names: Vec<FileName>,
+    /// Data files that have their `.part` name.
+    parts: Vec<FileName>,
+    /// Indexes that belong to a data file or not.
+    indexes: Vec<String>,
+    /// What was being written when a process ended, and is of no use.
+    leftovers: Vec<String>,
+}
+
+impl Listing {
+    fn of(dir: &Path) -> io::Result<Listing> {
+        let mut listing = Listing::default();
+        for entry in fs::read_dir(dir)? {
+            let Ok(text) = entry?.file_name().into_string() else { continue };
+            if let Some(hidden) = text.strip_prefix('.') {
+                match hidden.strip_suffix(".part").map(FileName::parse) {
+                    Some(Some(name)) => listing.parts.push(name),
+                    Some(None) => listing.leftovers.push(text),
+                    None if hidden.ends_with(".index") => listing.indexes.push(text),
+                    None => {}
+                }
+            } else if let Some(name) = FileName::parse(&text) {
+                listing.names.push(name);
+            }
+        }
+        Ok(listing)
+    }
+}
+
+/// The cursor, if it is one of `journal`; sets `lost` if there should be one.
+fn ours(kept: Kept, journal: Option<u128>, listing: &Listing, lost: &mut bool) -> Option<Cursor> {
+    let journal = journal?;
+    match kept {
+        Kept::Whole(cursor) if cursor.journal == journal => return Some(cursor),
+        Kept::Whole(cursor) => tracing::info!(
+            epoch = cursor.upto,
+            "the stored files come from another journal; they stay as they are, and positions start over"
+        ),
+        Kept::Missing if listing.names.is_empty() && listing.parts.is_empty() => {}
+        Kept::Missing => {
+            *lost = true;
+            tracing::warn!("no position is kept beside the stored files; samples may be stored again");
+        }
+        Kept::Damaged => {
+            *lost = true;
+            tracing::warn!("the position beside the stored files is damaged; samples may be stored again");
+        }
+    }
+    None
+}
+
+/// Decides over a file that has its `.part` name: whether it is to have its own.
+fn settle(
+    dir: &Path,
+    disk: &dyn Disk,
+    name: &FileName,
+    listing: &Listing,
+    found: &mut Found,
+) -> io::Result<bool> {
+    let path = dir.join(name.part());
+    if listing.names.contains(name) {
+        return Ok(false);
+    }
+    if let Some(cursor) = &found.cursor {
+        let Some(extent) = cursor.extent(name) else { return Ok(false) };
+        found.lost_cursor |= !cut_to(dir, disk, &path, extent)?;
+        return Ok(true);
+    }
+    // Text is looked at once it has its name.
+    let len = fs::metadata(&path)?.len();
+    let keep = len > 0 && (text::of(name.format).is_some() || parquet::row_groups(&path).is_ok());
+    if keep {
+        disk.cut(&path, len)?;
+    }
+    Ok(keep)
+}
+
+/// Cuts what comes again off a file; says whether the file is the one that `extent` is of.
+fn cut_to(dir: &Path, disk: &dyn Disk, path: &Path, extent: &Extent) -> io::Result<bool> {
+    let Extent { name, len, tail } = extent;
+    let len = *len;
+    let bytes = match fs::metadata(path) {
+        Ok(file) => file.len(),
+        // Deleted by retention, merged, or still to get its name.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(error),
+    };
+    let file = name.text();
+    if bytes == len {
+        return Ok(true);
+    }
+    if bytes < len {
+        tracing::warn!(file, bytes, expected = len, "a stored file is shorter than it was");
+        return Ok(false);
+    }
+    if !tail.stands_before(len, path)? || !whole::is_end(dir, path, name, len)? {
+        tracing::warn!(file, expected = len, "a stored file has been changed and is left as it is");
+        return Ok(false);
+    }
+    tracing::info!(file, bytes = bytes - len, "cut off rows that come again");
+    disk.cut(path, len)?;
+    Ok(true)
+}
+
+/// Reads the data files, and removes what has no use any more.
+fn load(dir: &Path, disk: &dyn Disk, listing: Listing, found: &mut Found) -> io::Result<()> {
+    let Listing { mut names, indexes, .. } = listing;
     for index in indexes {
         if !names.iter().any(|name| name.index() == index) {
             disk.remove(&dir.join(index))?;
@@ -51,138 +191,31 @@ pub(super) fn open(dir: &Path, disk: &dyn Disk) -> io::Result<Found> {
     names.sort_by_key(|name| (name.first, std::cmp::Reverse(name.last)));
     let merged = names.clone();
     for name in names {
+        found.next = found.next.max(name.last.saturating_add(1));
         if merged.iter().any(|other| other.covers(&name)) {
             disk.remove(&dir.join(name.text()))?;
             continue;
         }
-        match load(dir, name.clone(), disk, &mut found.repaired_bytes) {
+        match whole::load(dir, name.clone(), disk, &mut found.repaired_bytes) {
             Ok(file) if file.bytes == 0 => disk.remove(&dir.join(name.text()))?,
-            Ok(file) => found.catalog.files.push(file),
+            Ok(mut file) => {
+                let extent = found.cursor.as_ref().and_then(|cursor| cursor.extent(&file.name));
+                if let Some(extent) = extent.filter(|extent| extent.len == file.bytes) {
+                    file.tail = extent.tail;
+                }
+                found.catalog.files.push(file);
+            }
             Err(error) => {
                 tracing::warn!(file = %name.text(), %error, "stored file cannot be read and is left alone");
                 found.unreadable += 1;
             }
         }
     }
-    disk.sync_dir(dir)?;
-    Ok(found)
-}
-
-fn load(dir: &Path, name: FileName, disk: &dyn Disk, repaired_bytes: &mut u64) -> io::Result<FileEntry> {
-    let path = dir.join(name.text());
-    let len = fs::metadata(&path)?.len();
-    let Some(format) = text::of(name.format) else {
-        let blocks = parquet::row_groups(&path)?;
-        return Ok(FileEntry { name, bytes: len, blocks, indexed: 0 });
-    };
-    let mut file = load_index(dir, &name, len);
-    if !name.gzip && !ends_a_row(&path, file.bytes)? {
-        // Somebody has been at the file since: everything is looked through again.
-        file = FileEntry::new(name.clone());
-    }
-    if file.bytes < len {
-        let data = File::open(&path)?;
-        match name.gzip {
-            true => find_members(data, len, &mut file)?,
-            false => find_rows(data, format, &mut file)?,
+    // The end of a file that is written further may not be durable yet.
+    match found.catalog.files.last() {
+        Some(last) if found.cursor.is_none() && text::of(last.name.format).is_some() => {
+            disk.cut(&last.path(dir), last.bytes)
         }
-        if file.bytes == 0 && !name.gzip && holds_lines(&path)? {
-            return Err(io::Error::other("expected rows of our own, found other text"));
-        }
+        _ => Ok(()),
     }
-    if file.bytes < len {
-        tracing::warn!(file = %name.text(), bytes = len - file.bytes, "cut a torn write off a stored file");
-        disk.cut(&path, file.bytes)?;
-        *repaired_bytes += len - file.bytes;
-    }
-    Ok(file)
-}
-
-/// How much of a text file is looked at at a time. A row is far shorter.
-const WINDOW_BYTES: u64 = 16 << 20;
-
-/// Looks through the rows beyond `file.bytes`, up to the last whole one.
-fn find_rows(mut data: File, format: &TextFormat, file: &mut FileEntry) -> io::Result<()> {
-    // Damage is kept as part of the next block that has a row.
-    let mut damaged = 0;
-    loop {
-        let mut window = Vec::new();
-        data.seek(SeekFrom::Start(file.bytes + damaged))?;
-        data.by_ref().take(WINDOW_BYTES).read_to_end(&mut window)?;
-        let mut block = text::scan(format, &window);
-        let more = window.len() as u64 == WINDOW_BYTES;
-        if block.len == 0 {
-            damaged += window.len() as u64;
-        } else {
-            block.len += std::mem::take(&mut damaged);
-            file.push(block);
-        }
-        if !more {
-            return Ok(());
-        }
-    }
-}
-
-/// Goes from member to member beyond `file.bytes`, up to the last whole one. A member that another
-/// one follows is whole, since each was synced before the next was begun; the last is checked.
-fn find_members(mut data: File, len: u64, file: &mut FileEntry) -> io::Result<()> {
-    let mut next = member_at(&mut data, 0)?;
-    if file.bytes > 0 {
-        next = member_at(&mut data, file.bytes)?;
-    } else if next.is_none() && starts_as_gzip(&mut data)? {
-        return Err(io::Error::other("expected gzip members of our own, found another gzip file"));
-    }
-    while let Some(block) = next {
-        let end = file.bytes.saturating_add(block.len);
-        if end > len {
-            break;
-        }
-        next = member_at(&mut data, end)?;
-        if next.is_none() && !is_whole(&mut data, file.bytes, block.len)? {
-            break;
-        }
-        file.push(block);
-    }
-    Ok(())
-}
-
-/// The member whose header stands at `at`, if one of ours does.
-fn member_at(data: &mut File, at: u64) -> io::Result<Option<Block>> {
-    let mut header = Vec::with_capacity(MEMBER_HEADER);
-    data.seek(SeekFrom::Start(at))?;
-    data.by_ref().take(MEMBER_HEADER as u64).read_to_end(&mut header)?;
-    Ok(header.first_chunk().and_then(text::member))
-}
-
-/// Whether a whole gzip header stands at the beginning.
-fn starts_as_gzip(data: &mut File) -> io::Result<bool> {
-    let mut header = Vec::with_capacity(MEMBER_HEADER);
-    data.seek(SeekFrom::Start(0))?;
-    data.by_ref().take(MEMBER_HEADER as u64).read_to_end(&mut header)?;
-    Ok(header.len() == MEMBER_HEADER && header.starts_with(&[0x1f, 0x8b]))
-}
-
-/// Whether the first `bytes` bytes end with a line end.
-fn ends_a_row(path: &Path, bytes: u64) -> io::Result<bool> {
-    let mut last = [b'\n'];
-    if bytes > 0 {
-        let mut file = File::open(path)?;
-        file.seek(SeekFrom::Start(bytes - 1))?;
-        file.read_exact(&mut last)?;
-    }
-    Ok(last == [b'\n'])
-}
-
-/// Whether a file without a single row of ours is text all the same, and so not a torn write.
-fn holds_lines(path: &Path) -> io::Result<bool> {
-    let mut head = Vec::new();
-    File::open(path)?.take(64 << 10).read_to_end(&mut head)?;
-    Ok(head.contains(&b'\n') && std::str::from_utf8(&head).is_ok() && !head.contains(&0))
-}
-
-fn is_whole(data: &mut File, at: u64, len: u64) -> io::Result<bool> {
-    let mut packed = Vec::new();
-    data.seek(SeekFrom::Start(at))?;
-    data.take(len).read_to_end(&mut packed)?;
-    Ok(packed.len() as u64 == len && !text::inflate(&packed).1)
 }

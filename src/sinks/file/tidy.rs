@@ -14,7 +14,7 @@ use super::{FileFormat, FileSink};
 
 /// So many neighbours of one size make one of the next size; each row is rewritten a few times at
 /// most, and a day of flushes stays a handful of files.
-const FAN_IN: usize = 16;
+pub(super) const FAN_IN: usize = 16;
 
 /// Rows in a merged file at most, so that a merge stays small in memory.
 const MERGED_ROWS_MAX: u64 = 1 << 20;
@@ -26,11 +26,12 @@ impl FileSink {
         let period = self.config.rotation.period(self.now_ns());
         loop {
             let files: Vec<(FileName, u64)> = self.mergeable(|name| self.period_of(name) == period);
-            let Some(newest) = files.last().map(|(name, _)| level(name)) else { return };
-            let run = files.iter().rev().take_while(|(name, _)| level(name) == newest).count();
+            let fan_in = self.limits.fan_in;
+            let Some(newest) = files.last().map(|(name, _)| level(name, fan_in)) else { return };
+            let run = files.iter().rev().take_while(|(name, _)| level(name, fan_in) == newest).count();
             let run = &files[files.len() - run..];
             let samples: u64 = run.iter().map(|(_, samples)| samples).sum();
-            if run.len() < FAN_IN || samples > MERGED_ROWS_MAX || !self.merge(run) {
+            if run.len() < fan_in || samples > MERGED_ROWS_MAX || !self.merge(run) {
                 return;
             }
         }
@@ -57,6 +58,7 @@ impl FileSink {
         let catalog = self.directory.catalog.lock();
         let parquet = catalog.files.iter().filter(|file| {
             file.name.format == FileFormat::Parquet
+                && !file.hidden
                 && file.name.first >= self.merge_from
                 && wanted(&file.name)
         });
@@ -71,7 +73,7 @@ impl FileSink {
     fn merge(&mut self, run: &[(FileName, u64)]) -> bool {
         let [(first, _), .., (last, _)] = run else { return false };
         let name = FileName { last: last.last, ..first.clone() };
-        match self.write_merged(run, name) {
+        match self.write_merged(run, name.clone()) {
             Ok(merged) => {
                 let parts: Vec<FileName> = run.iter().map(|(name, _)| name.clone()).collect();
                 self.replace(&parts, merged);
@@ -79,6 +81,9 @@ impl FileSink {
             }
             Err(error) => {
                 tracing::warn!(file = %first.text(), %error, "stored files could not be merged");
+                // The parts stand for themselves: what was begun must not take their place later.
+                self.remove(&self.directory.path.join(name.text()));
+                self.remove(&self.directory.path.join(name.part()));
                 self.merge_from = last.last + 1;
                 false
             }
@@ -97,11 +102,17 @@ impl FileSink {
     /// Writes a parquet file so that it is there complete or not at all.
     pub(super) fn write_table(&self, table: &Table, name: FileName) -> io::Result<FileEntry> {
         let dir = &self.directory.path;
-        let (bytes, blocks) = table.encode(self.config.compression).map_err(io::Error::other)?;
-        self.disk.append(&dir.join(name.part()), 0, &bytes)?;
-        self.disk.rename(&dir.join(name.part()), &dir.join(name.text()))?;
+        let file = self.write_part(table, FileEntry::new(name))?;
+        self.disk.rename(&dir.join(file.name.part()), &dir.join(file.name.text()))?;
         self.disk.sync_dir(dir)?;
-        Ok(FileEntry { name, bytes: bytes.len() as u64, blocks, indexed: 0 })
+        Ok(file)
+    }
+
+    /// Writes a parquet file under its `.part` name.
+    pub(super) fn write_part(&self, table: &Table, file: FileEntry) -> io::Result<FileEntry> {
+        let (bytes, blocks) = table.encode(self.config.compression).map_err(io::Error::other)?;
+        self.disk.append(&self.directory.path.join(file.name.part()), 0, &bytes)?;
+        Ok(FileEntry { bytes: bytes.len() as u64, blocks, ..file })
     }
 
     fn replace(&mut self, parts: &[FileName], merged: FileEntry) {
@@ -137,7 +148,7 @@ impl FileSink {
         let mut bytes = catalog.bytes();
         let mut expired = Vec::new();
         for (at, file) in catalog.files.iter().enumerate() {
-            if Some(file.name.first) == self.current {
+            if file.hidden || Some(file.name.first) == self.current {
                 continue;
             }
             // A file is as old as its newest sample; one from the future as when it was ended.
@@ -159,7 +170,7 @@ impl FileSink {
     }
 }
 
-/// How often the rows of a file have been merged: its span of numbers in powers of [`FAN_IN`].
-fn level(name: &FileName) -> u32 {
-    (name.last - name.first + 1).ilog(FAN_IN as u64)
+/// How often the rows of a file have been merged: its span of numbers in powers of `fan_in`.
+fn level(name: &FileName, fan_in: usize) -> u32 {
+    (name.last - name.first + 1).ilog(fan_in as u64)
 }

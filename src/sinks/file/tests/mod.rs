@@ -1,10 +1,13 @@
 //! The file sink against crashes, failing disks, time and damage; virtual time throughout.
 
 mod crash;
+mod exact;
+mod position;
 mod query;
+mod simulated;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 

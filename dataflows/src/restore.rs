@@ -1,0 +1,258 @@
+//! Restoring: parts of a checkpoint become the shards and machines of any number of workers.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use operators::alert::Machine;
+use operators::alerts::saved::numbers_now;
+use operators::alerts::{AlertCounters, Machines};
+use operators::catalog::{Entry, ID_GAP_MAX};
+use operators::packed::{Reader, Unreadable};
+use operators::sample::{SeriesId, TimeNs};
+use operators::window::saved::{Origin, load_series};
+use operators::window::{Repeats, Resumption, Shard, ShardCounts};
+
+use crate::checkpoint::{Head, Kind};
+use crate::plan::Plan;
+
+/// Why a snapshot can't be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotError(String);
+
+impl fmt::Display for SnapshotError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for SnapshotError {}
+
+/// What a snapshot held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Series with samples.
+    pub series: u64,
+    /// Their panes.
+    pub panes: u64,
+    /// Alert machines whose rules there still are.
+    pub machines: u64,
+    /// Alert machines of rules that are gone.
+    pub machines_dropped: u64,
+}
+
+/// A snapshot as it is read: state for the workers of `plan`.
+///
+/// Catalog entries first, then every part, in any order; then [`Engine::start_from`](crate::engine::Engine::start_from).
+pub struct Snapshot {
+    pub(crate) plan: Plan,
+    pub(crate) entries: Arc<[Entry]>,
+    pub(crate) shards: Vec<Shard>,
+    pub(crate) machines: Vec<Machines>,
+    pub(crate) counters: Vec<AlertCounters>,
+    pub(crate) restored: Restored,
+    /// Series numbers are below it.
+    series_end: u64,
+    /// Of whom the parts are, once there is one.
+    origin: Option<Origin>,
+    arrival_ns: TimeNs,
+    floor_ns: TimeNs,
+    /// By old worker.
+    workers: Vec<OldWorker>,
+    /// Samples that were sent again while it was written.
+    repeats: HashSet<(u64, u32)>,
+}
+
+/// What is known of a worker that wrote parts.
+#[derive(Default)]
+struct OldWorker {
+    places: HashSet<u64>,
+    /// Place of its last part, the epoch it ended at, its sums.
+    end: Option<(u64, u64, ShardCounts)>,
+}
+
+impl Snapshot {
+    /// Nothing yet. `entries` are those that epochs up to the snapshot's carried.
+    ///
+    /// # Errors
+    /// If the plan is not sound.
+    pub fn new(plan: Plan, entries: Vec<Entry>) -> Result<Snapshot, String> {
+        plan.check()?;
+        let windows = Arc::new(plan.windows.clone());
+        let shards = (0..plan.workers).map(|_| Shard::new(windows.clone(), plan.workers)).collect();
+        let counters: Vec<AlertCounters> = (0..plan.workers).map(|_| AlertCounters::default()).collect();
+        let rules: Arc<[_]> = plan.rules.clone().into();
+        let machines = counters
+            .iter()
+            .map(|counters| Machines::new(rules.clone(), plan.windows.idle_timeout_ns, counters.clone()))
+            .collect();
+        let known_end = entries.iter().map(|entry| u64::from(entry.id) + 1).max().unwrap_or(0);
+        Ok(Snapshot {
+            plan,
+            entries: entries.into(),
+            shards,
+            machines,
+            counters,
+            restored: Restored::default(),
+            // Entries may have been lost with a record of the log, but not many more than there are.
+            series_end: known_end + u64::from(ID_GAP_MAX),
+            origin: None,
+            arrival_ns: TimeNs::MIN,
+            floor_ns: TimeNs::MIN,
+            workers: Vec::new(),
+            repeats: HashSet::new(),
+        })
+    }
+
+    /// Reads the bytes of one part.
+    ///
+    /// # Errors
+    /// If they are no part, or not of this snapshot; it can't be used then.
+    pub fn add(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
+        let (head, reader) = Head::read(bytes).map_err(|error| SnapshotError(format!("part: {error}")))?;
+        let Origin { worker, epoch, .. } = head.origin;
+        self.add_part(head, reader).map_err(|error| {
+            SnapshotError(format!("epoch {epoch}, worker {worker}, part {}: {error}", head.place))
+        })
+    }
+
+    /// The epoch it belongs to; 0 while there is no part.
+    pub fn epoch(&self) -> u64 {
+        self.origin.map_or(0, |origin| origin.epoch)
+    }
+
+    /// The epoch from which on its answers are right: the log must reach at least as far.
+    ///
+    /// # Errors
+    /// If a part is missing.
+    pub fn end_epoch(&self) -> Result<u64, SnapshotError> {
+        for (number, worker) in self.workers.iter().enumerate() {
+            let found = worker.places.len() as u64;
+            let missing = match worker.end {
+                None => format!("the last part, found {found} others"),
+                Some((last, ..)) if found != last + 1 => format!("{} parts, found {found}", last + 1),
+                Some(_) => continue,
+            };
+            return Err(SnapshotError(format!(
+                "epoch {}, worker {number}: expected {missing}",
+                self.epoch()
+            )));
+        }
+        Ok(self.ends().max().unwrap_or(0))
+    }
+
+    /// What it holds so far.
+    pub fn restored(&self) -> Restored {
+        self.restored
+    }
+
+    /// The alert machines in it: rule, as the plan numbers it, series, and state.
+    pub fn machines(&self) -> impl Iterator<Item = (u32, SeriesId, Machine)> + '_ {
+        self.machines.iter().flat_map(Machines::restored)
+    }
+
+    fn ends(&self) -> impl Iterator<Item = u64> {
+        self.workers.iter().filter_map(|worker| worker.end.map(|(_, epoch, _)| epoch))
+    }
+
+    fn add_part(&mut self, head: Head, mut reader: Reader<'_>) -> Result<(), Unreadable> {
+        let Head { kind, origin, place } = head;
+        match self.origin {
+            None => {
+                if origin.workers > WORKERS_MAX {
+                    return Err(
+                        reader.wrong(format!("at most {WORKERS_MAX} workers, found {}", origin.workers))
+                    );
+                }
+                self.origin = Some(origin);
+                self.workers.resize_with(origin.workers as usize, OldWorker::default);
+            }
+            Some(before) if (before.workers, before.epoch) == (origin.workers, origin.epoch) => {}
+            Some(before) => {
+                let expected = format!("a part of {} workers at epoch {}", before.workers, before.epoch);
+                return Err(reader.wrong(expected));
+            }
+        }
+        let worker = &mut self.workers[origin.worker as usize];
+        if worker.end.is_some_and(|(last, ..)| place > last) || !worker.places.insert(place) {
+            return Err(reader.wrong("a part that was not read yet"));
+        }
+        match kind {
+            Kind::Begin => self.begin(origin, &mut reader),
+            Kind::Series => self.series(origin, &mut reader),
+            Kind::End => {
+                let end_epoch = origin.epoch.saturating_add(reader.varint()?);
+                let counts = ShardCounts::load(&mut reader)?;
+                Repeats::load(origin.epoch, &mut reader)?.add_to(&mut self.repeats);
+                self.workers[origin.worker as usize].end = Some((place, end_epoch, counts));
+                reader.end()
+            }
+        }
+    }
+
+    fn begin(&mut self, origin: Origin, reader: &mut Reader<'_>) -> Result<(), Unreadable> {
+        let Snapshot { machines, restored, plan, .. } = self;
+        self.floor_ns = reader.signed()?;
+        let twice = reader.wrong("series whose machines were not read yet");
+        // The rules stand before the machines, but are known only when all is read.
+        let mut found = Vec::new();
+        let saved = Machines::load(reader, self.series_end, |series, machines| {
+            found.push((series, machines));
+            Ok(())
+        })?;
+        let numbers = numbers_now(&saved.rules, &plan.rules);
+        for (series, mut of_series) in found {
+            restored.machines_dropped += of_series.renumber(&numbers) as u64;
+            restored.machines += of_series.len() as u64;
+            let worker = series as usize % plan.workers;
+            machines[worker].restore(series, of_series).map_err(|_| twice.clone())?;
+        }
+        self.arrival_ns = saved.arrival_ns;
+        let late = &self.counters[origin.worker as usize % plan.workers].late;
+        late.fetch_add(saved.late, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn series(&mut self, origin: Origin, reader: &mut Reader<'_>) -> Result<(), Unreadable> {
+        let Snapshot { shards, restored, plan, series_end, .. } = self;
+        let twice = reader.wrong("series that were not read yet");
+        load_series(&plan.windows, origin, *series_end, reader, |series, stamp, history| {
+            restored.series += 1;
+            restored.panes += history.pane_count() as u64;
+            let shard = &mut shards[series as usize % plan.workers];
+            shard.restore(series, stamp, history).map_err(|_| twice.clone())
+        })
+    }
+
+    /// Makes the shards and machines ready to go on behind [`Self::epoch`].
+    pub(crate) fn resume(&mut self) -> Result<u64, SnapshotError> {
+        let exact_from = self.end_epoch()?;
+        let ends: Arc<[u64]> = self.ends().collect();
+        let mut counts = vec![ShardCounts::default(); self.plan.workers];
+        for (number, worker) in self.workers.iter().enumerate() {
+            let (Some((.., more)), share) = (worker.end, number % self.plan.workers) else { continue };
+            let sums = &mut counts[share];
+            sums.samples = sums.samples.saturating_add(more.samples);
+            sums.late = sums.late.saturating_add(more.late);
+            sums.dropped = sums.dropped.saturating_add(more.dropped);
+            sums.duplicates = sums.duplicates.saturating_add(more.duplicates);
+            sums.duplicates_unsure = sums.duplicates_unsure.saturating_add(more.duplicates_unsure);
+            sums.panes_given_up = sums.panes_given_up.saturating_add(more.panes_given_up);
+        }
+        let repeats = Arc::new(std::mem::take(&mut self.repeats));
+        let (epoch, arrival_ns, floor_ns) = (self.epoch(), self.arrival_ns, self.floor_ns);
+        for (index, (shard, counts)) in self.shards.iter_mut().zip(counts).enumerate() {
+            let (ends, repeats) = (ends.clone(), repeats.clone());
+            shard.resume(Resumption { index, epoch, arrival_ns, floor_ns, ends, repeats, counts });
+            if let Some(closing) = &self.plan.closing {
+                shard.close_windows(closing.clone(), index);
+            }
+            self.machines[index].resume(arrival_ns);
+        }
+        Ok(exact_from)
+    }
+}
+
+/// As many as a plan may have.
+const WORKERS_MAX: u32 = 1024;

@@ -1,0 +1,487 @@
+//! What an epoch looks like in a record, and its catalog entries in a record of their own.
+//!
+//! Integers are LEB128 varints, signed ones zigzag. An epoch: version, number, arrival and floor time; the number of
+//! batches, then each batch: its length, and per sample the series' and the event time's difference to the sample
+//! before, and eight bytes of value; entries; requests. Whatever the bytes are, decoding neither panics nor takes
+//! more memory than a small multiple of them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use dataflows::epoch::{Epoch, Request};
+use operators::catalog::Entry;
+use operators::sample::{DEDUP, Sample};
+use operators::series::{SeriesKey, Target};
+
+/// The kind of record that is an epoch.
+pub const KIND_EPOCH: u8 = 1;
+/// The kind of record that repeats an epoch's catalog entries, so that a damaged epoch costs no series its name.
+pub const KIND_ENTRIES: u8 = 2;
+
+const VERSION: u8 = 1;
+/// Longest and shortest encoding of a sample.
+const SAMPLE_BYTES_MAX: usize = 5 + 10 + 8;
+const SAMPLE_BYTES_MIN: usize = 1 + 1 + 8;
+/// Samples for which room is made at once.
+const BLOCK: usize = 1024;
+
+/// Bytes that are no epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Corrupt {
+    /// Where.
+    pub byte: usize,
+    /// What was expected there.
+    pub expected: &'static str,
+}
+
+impl fmt::Display for Corrupt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "byte {}: expected {}", self.byte, self.expected)
+    }
+}
+
+impl std::error::Error for Corrupt {}
+
+/// Appends the encoding of `epoch`. Of a sample's `seq` only [`DEDUP`] is set yet, and for all of a batch or none.
+pub fn encode(epoch: &Epoch, out: &mut Vec<u8>) {
+    out.push(VERSION);
+    push_varint(out, epoch.number);
+    push_varint(out, zigzag(epoch.arrival_ns));
+    push_varint(out, zigzag(epoch.floor_ns));
+    push_varint(out, epoch.batches.len() as u64);
+    let mut before = (0, 0);
+    for batch in &epoch.batches {
+        let flags = batch.first().map_or(0, |sample| sample.seq & DEDUP);
+        debug_assert!(batch.iter().all(|sample| sample.seq & DEDUP == flags), "a batch is of one format");
+        out.push(u8::from(flags != 0));
+        push_varint(out, batch.len() as u64);
+        for block in batch.chunks(BLOCK) {
+            push_samples(out, block, &mut before);
+        }
+    }
+    push_entries(out, &epoch.entries);
+    push_varint(out, epoch.requests.len() as u64);
+    for Request { key, accepted, rejected } in &epoch.requests {
+        out.extend_from_slice(&key.to_le_bytes());
+        push_varint(out, u64::from(*accepted));
+        push_varint(out, u64::from(*rejected));
+    }
+}
+
+/// Reads an epoch back.
+///
+/// # Errors
+/// If `bytes` are none.
+pub fn decode(bytes: &[u8]) -> Result<Epoch, Corrupt> {
+    let mut rest = Rest { bytes, at: 0 };
+    rest.version()?;
+    let number = rest.varint()?;
+    let arrival_ns = unzigzag(rest.varint()?);
+    let floor_ns = unzigzag(rest.varint()?);
+    let count = rest.count(1)?;
+    let mut batches = Vec::with_capacity(count);
+    let mut before = (0, 0);
+    for _ in 0..count {
+        let seq = if rest.flag()? { DEDUP } else { 0 };
+        let len = rest.count(SAMPLE_BYTES_MIN)?;
+        let mut batch = Vec::with_capacity(len);
+        rest.samples(len, &mut batch, &mut before)?;
+        if seq != 0 {
+            batch.iter_mut().for_each(|sample: &mut Sample| sample.seq = seq);
+        }
+        batches.push(batch);
+    }
+    let entries = rest.entries()?;
+    let count = rest.count(18)?;
+    let mut requests = Vec::with_capacity(count);
+    for _ in 0..count {
+        let key = u128::from_le_bytes(*rest.array()?);
+        requests.push(Request { key, accepted: rest.small()?, rejected: rest.small()? });
+    }
+    rest.end()?;
+    Ok(Epoch { number, arrival_ns, floor_ns, batches, entries, requests })
+}
+
+/// Appends the encoding of catalog entries alone.
+pub fn encode_entries(entries: &[Entry], out: &mut Vec<u8>) {
+    out.push(VERSION);
+    push_entries(out, entries);
+}
+
+/// Reads catalog entries back.
+///
+/// # Errors
+/// If `bytes` are none.
+pub fn decode_entries(bytes: &[u8]) -> Result<Vec<Entry>, Corrupt> {
+    let mut rest = Rest { bytes, at: 0 };
+    rest.version()?;
+    let entries = rest.entries()?;
+    rest.end()?;
+    Ok(entries)
+}
+
+fn zigzag(n: i64) -> u64 {
+    ((n << 1) ^ (n >> 63)) as u64
+}
+
+fn unzigzag(n: u64) -> i64 {
+    (n >> 1) as i64 ^ -((n & 1) as i64)
+}
+
+fn push_varint(out: &mut Vec<u8>, mut n: u64) {
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+/// Samples of a block: room for the longest encoding is made first, so that nothing in the loop can grow.
+fn push_samples(out: &mut Vec<u8>, block: &[Sample], before: &mut (u32, i64)) {
+    let start = out.len();
+    out.resize(start + block.len() * SAMPLE_BYTES_MAX, 0);
+    let (mut room, mut used) = (&mut out[start..], 0);
+    for sample in block {
+        // `room` holds SAMPLE_BYTES_MAX for this sample and each that follows.
+        let series = zigzag(i64::from(sample.series) - i64::from(before.0));
+        let time = zigzag(sample.time_ns.wrapping_sub(before.1));
+        *before = (sample.series, sample.time_ns);
+        let mut n = write_varint(room, 0, series);
+        n = write_varint(room, n, time);
+        room[n..n + 8].copy_from_slice(&sample.value.to_le_bytes());
+        n += 8;
+        used += n;
+        room = &mut room[n..];
+    }
+    out.truncate(start + used);
+}
+
+/// Writes a varint at `at`; gives the place behind it.
+#[inline(always)]
+fn write_varint(room: &mut [u8], mut at: usize, mut n: u64) -> usize {
+    while n >= 0x80 {
+        room[at] = n as u8 | 0x80;
+        n >>= 7;
+        at += 1;
+    }
+    room[at] = n as u8;
+    at + 1
+}
+
+fn push_text(out: &mut Vec<u8>, text: &str) {
+    push_varint(out, text.len() as u64);
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// Entries of one target often stand together: it is written once for them.
+fn push_entries(out: &mut Vec<u8>, entries: &[Entry]) {
+    push_varint(out, entries.len() as u64);
+    let mut last: Option<&Arc<Target>> = None;
+    for Entry { id, key: SeriesKey { target, metric } } in entries {
+        push_varint(out, u64::from(*id));
+        if last == Some(target) {
+            out.push(0);
+        } else {
+            out.push(1);
+            push_text(out, &target.service);
+            push_varint(out, target.tags.len() as u64);
+            for (name, value) in &target.tags {
+                push_text(out, name);
+                push_text(out, value);
+            }
+        }
+        last = Some(target);
+        push_text(out, metric);
+    }
+}
+
+/// What is not decoded yet.
+struct Rest<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Rest<'a> {
+    fn corrupt<T>(&self, expected: &'static str) -> Result<T, Corrupt> {
+        Err(Corrupt { byte: self.at, expected })
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<&'a [u8; N], Corrupt> {
+        match self.bytes[self.at..].first_chunk() {
+            Some(array) => {
+                self.at += N;
+                Ok(array)
+            }
+            None => self.corrupt("more bytes"),
+        }
+    }
+
+    fn byte(&mut self) -> Result<u8, Corrupt> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    fn flag(&mut self) -> Result<bool, Corrupt> {
+        match self.byte()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => {
+                self.at -= 1;
+                self.corrupt("0 or 1")
+            }
+        }
+    }
+
+    fn version(&mut self) -> Result<(), Corrupt> {
+        if self.byte()? != VERSION {
+            self.at -= 1;
+            return self.corrupt("version 1");
+        }
+        Ok(())
+    }
+
+    fn end(&self) -> Result<(), Corrupt> {
+        if self.at < self.bytes.len() { self.corrupt("the end") } else { Ok(()) }
+    }
+
+    fn varint(&mut self) -> Result<u64, Corrupt> {
+        match read_varint(&self.bytes[self.at..]) {
+            Some((n, len)) => {
+                self.at += len;
+                Ok(n)
+            }
+            None => self.corrupt("a number of at most ten bytes"),
+        }
+    }
+
+    fn small(&mut self) -> Result<u32, Corrupt> {
+        match u32::try_from(self.varint()?) {
+            Ok(n) => Ok(n),
+            Err(_) => self.corrupt("a number below 2^32"),
+        }
+    }
+
+    /// How many things follow, each of at least `bytes_min` bytes.
+    fn count(&mut self, bytes_min: usize) -> Result<usize, Corrupt> {
+        let count = self.varint()?;
+        if count > ((self.bytes.len() - self.at) / bytes_min) as u64 {
+            return self.corrupt("a count that the bytes can hold");
+        }
+        Ok(count as usize)
+    }
+
+    fn text(&mut self) -> Result<&'a str, Corrupt> {
+        let len = self.count(1)?;
+        match std::str::from_utf8(&self.bytes[self.at..self.at + len]) {
+            Ok(text) => {
+                self.at += len;
+                Ok(text)
+            }
+            Err(_) => self.corrupt("UTF-8"),
+        }
+    }
+
+    fn samples(
+        &mut self,
+        count: usize,
+        batch: &mut Vec<Sample>,
+        before: &mut (u32, i64),
+    ) -> Result<(), Corrupt> {
+        let mut bytes = &self.bytes[self.at..];
+        for _ in 0..count {
+            let Some((sample, len)) = read_sample(bytes, *before) else {
+                self.at = self.bytes.len() - bytes.len();
+                return self.corrupt("a sample");
+            };
+            *before = (sample.series, sample.time_ns);
+            batch.push(sample);
+            bytes = &bytes[len..];
+        }
+        self.at = self.bytes.len() - bytes.len();
+        Ok(())
+    }
+
+    fn entries(&mut self) -> Result<Vec<Entry>, Corrupt> {
+        let count = self.count(3)?;
+        // An entry in memory is longer than its shortest encoding: the rest grows as it comes.
+        let mut entries = Vec::with_capacity(count.min(BLOCK));
+        let mut last: Option<Arc<Target>> = None;
+        for _ in 0..count {
+            let id = self.small()?;
+            let target = match (self.byte()?, &last) {
+                (0, Some(target)) => target.clone(),
+                (1, _) => Arc::new(self.target()?),
+                _ => return self.corrupt("a target"),
+            };
+            last = Some(target.clone());
+            entries.push(Entry { id, key: SeriesKey { target, metric: self.text()?.into() } });
+        }
+        Ok(entries)
+    }
+
+    fn target(&mut self) -> Result<Target, Corrupt> {
+        let service = self.text()?;
+        let count = self.count(2)?;
+        let mut tags = Vec::with_capacity(count.min(BLOCK));
+        for _ in 0..count {
+            tags.push((self.text()?, self.text()?));
+        }
+        Ok(Target::new(service, tags))
+    }
+}
+
+/// A varint and its length; `None` if there is none of at most 64 bits.
+#[inline(always)]
+fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
+    let first = *bytes.first()?;
+    if first < 0x80 {
+        return Some((u64::from(first), 1));
+    }
+    let mut n = u64::from(first & 0x7f);
+    for i in 1..10 {
+        let byte = *bytes.get(i)?;
+        n |= u64::from(byte & 0x7f) << (7 * i);
+        if byte < 0x80 {
+            // Of the tenth byte one bit is left.
+            return (i < 9 || byte == 1).then_some((n, i + 1));
+        }
+    }
+    None
+}
+
+#[inline(always)]
+fn read_sample(bytes: &[u8], before: (u32, i64)) -> Option<(Sample, usize)> {
+    let (series, at) = read_varint(bytes)?;
+    let (time, len) = read_varint(&bytes[at..])?;
+    let at = at + len;
+    let value = f64::from_le_bytes(*bytes.get(at..)?.first_chunk()?);
+    let series = u32::try_from(i64::from(before.0).checked_add(unzigzag(series))?).ok()?;
+    let time_ns = before.1.wrapping_add(unzigzag(time));
+    Some((Sample { series, seq: 0, time_ns, value }, at + 8))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn any_epoch() -> impl Strategy<Value = Epoch> {
+        let sample = (any::<u32>(), any::<i64>(), any::<u64>()).prop_map(|(series, time_ns, bits)| Sample {
+            series,
+            seq: 0,
+            time_ns,
+            value: f64::from_bits(bits),
+        });
+        let near = (0..50u32, 0..5_000i64, any::<f64>()).prop_map(|(series, ms, value)| Sample {
+            series,
+            seq: 0,
+            time_ns: 1_700_000_000_000_000_000 + ms * 1_000_000,
+            value,
+        });
+        let batch = prop_oneof![prop::collection::vec(sample, 0..20), prop::collection::vec(near, 0..200)];
+        let target = (".{0,8}", prop::collection::vec((".{0,4}", ".{0,4}"), 0..4)).prop_map(|(s, tags)| {
+            Arc::new(Target::new(&s, tags.iter().map(|(n, v)| (n.as_str(), v.as_str()))))
+        });
+        let entries = (
+            prop::collection::vec(target, 1..4),
+            prop::collection::vec((any::<u32>(), 0..3usize, ".{0,9}"), 0..9),
+        )
+            .prop_map(|(targets, entries)| {
+                let entry = |(id, at, metric): (u32, usize, String)| Entry {
+                    id,
+                    key: SeriesKey { target: targets[at % targets.len()].clone(), metric: metric.into() },
+                };
+                entries.into_iter().map(entry).collect::<Vec<_>>()
+            });
+        let request = (any::<u128>(), any::<u32>(), any::<u32>())
+            .prop_map(|(key, accepted, rejected)| Request { key, accepted, rejected });
+        (
+            (any::<u64>(), any::<i64>(), any::<i64>()),
+            prop::collection::vec(batch, 0..5),
+            entries,
+            prop::collection::vec(request, 0..3),
+        )
+            .prop_map(|((number, arrival_ns, floor_ns), batches, entries, requests)| Epoch {
+                number,
+                arrival_ns,
+                floor_ns,
+                batches,
+                entries,
+                requests,
+            })
+    }
+
+    /// To compare values bit for bit.
+    fn bits(epoch: &Epoch) -> Vec<Vec<(u32, u32, i64, u64)>> {
+        let of = |s: &Sample| (s.series, s.seq, s.time_ns, s.value.to_bits());
+        epoch.batches.iter().map(|batch| batch.iter().map(of).collect()).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn an_epoch_reads_back(epoch in any_epoch()) {
+            let mut bytes = b"before".to_vec();
+            encode(&epoch, &mut bytes);
+            let back = decode(&bytes[6..]).unwrap();
+            prop_assert_eq!(
+                (back.number, back.arrival_ns, back.floor_ns),
+                (epoch.number, epoch.arrival_ns, epoch.floor_ns)
+            );
+            prop_assert_eq!(bits(&back), bits(&epoch));
+            prop_assert_eq!(&back.entries, &epoch.entries);
+            prop_assert_eq!(&back.requests, &epoch.requests);
+            for pair in back.entries.windows(2) {
+                let same = pair[0].key.target == pair[1].key.target;
+                prop_assert_eq!(Arc::ptr_eq(&pair[0].key.target, &pair[1].key.target), same);
+            }
+            let mut entries = Vec::new();
+            encode_entries(&epoch.entries, &mut entries);
+            prop_assert_eq!(decode_entries(&entries).unwrap(), epoch.entries);
+        }
+
+        #[test]
+        fn what_is_cut_is_no_epoch(epoch in any_epoch(), cut in any::<prop::sample::Index>()) {
+            let mut bytes = Vec::new();
+            encode(&epoch, &mut bytes);
+            let cut = cut.index(bytes.len());
+            prop_assert!(decode(&bytes[..cut]).is_err());
+            bytes.push(0);
+            prop_assert!(decode(&bytes).is_err());
+        }
+
+        #[test]
+        fn any_bytes_are_an_epoch_or_none(mut bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(&bytes);
+            if let Some(first) = bytes.first_mut() {
+                *first = VERSION;
+            }
+            let _ = decode(&bytes);
+            let _ = decode_entries(&bytes);
+        }
+    }
+
+    #[test]
+    fn an_absurd_count_takes_no_memory() {
+        for (bytes, expected) in [
+            (&[][..], "byte 0: expected more bytes"),
+            (&[9], "byte 0: expected version 1"),
+            (
+                &[1, 1, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1],
+                "byte 14: expected a count that the bytes can hold",
+            ),
+            (
+                &[1, 1, 0, 0, 1, 0, 255, 255, 255, 255, 15],
+                "byte 11: expected a count that the bytes can hold",
+            ),
+            (&[1, 1, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0], "byte 5: expected 0 or 1"),
+            (
+                &[1, 255, 255, 255, 255, 255, 255, 255, 255, 255, 2],
+                "byte 1: expected a number of at most ten bytes",
+            ),
+            (&[1, 1, 0, 0, 1, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0], "byte 7: expected a sample"),
+        ] {
+            assert_eq!(decode(bytes).unwrap_err().to_string(), expected);
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! The outbox: what the workers say to the world, kept in a log of the journal's make until it has arrived.
+//!
+//! Each epoch that has something to say becomes one record. State being a function of the journal, a replay says
+//! the same again under the same numbers: what the log holds already is passed over. Only epochs that the journal
+//! keeps get in, so nothing leaves that a crash could take back.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use operators::alerts::AlertTransition;
+use operators::closing::ClosedWindow;
+use parking_lot::{Condvar, Mutex};
+use serde::{Deserialize, Serialize};
+
+use crate::alerts::AlertBoard;
+use crate::journal::log::Log;
+use crate::journal::reader::Record;
+use crate::keeper::Keeper;
+use crate::notify::Notifier;
+use crate::notify::receipt::Receipts;
+
+/// Record kind of what an epoch has to say.
+const SAID: u8 = 3;
+/// Items that wait to be written; beyond, nothing new is taken in until they are.
+const WAITING_MAX: usize = 1_000_000;
+/// Time between two syncs, and between two tries to write.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+const RETRY: Duration = Duration::from_millis(100);
+
+/// What an epoch has to say, as it is written.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Said {
+    /// Numbers and names of the rules that the transitions speak of: numbers change with the configuration.
+    pub rules: Vec<(u32, String)>,
+    /// Alert transitions, in the order of each alert.
+    pub transitions: Vec<AlertTransition>,
+    /// Names of the functions of closed windows, in the order of their values.
+    pub functions: Vec<String>,
+    /// Windows that were closed or corrected.
+    pub windows: Vec<ClosedWindow>,
+}
+
+/// What a record says; `None` for one that is not of this log.
+pub fn decode(record: &Record<'_>) -> Option<Said> {
+    if record.kind != SAID {
+        return None;
+    }
+    postcard::from_bytes(record.payload)
+        .inspect_err(
+            |error| tracing::error!(epoch = record.number, %error, "a record of the outbox can't be decoded"),
+        )
+        .ok()
+}
+
+/// What workers have said of an epoch so far.
+#[derive(Default)]
+struct Saying {
+    transitions: Vec<AlertTransition>,
+    windows: Vec<ClosedWindow>,
+}
+
+impl Saying {
+    fn len(&self) -> usize {
+        self.transitions.len() + self.windows.len()
+    }
+}
+
+/// The outbox.
+pub struct Outbox {
+    log: Log,
+    keeper: Arc<Keeper>,
+    /// Names of the functions of closed windows.
+    functions: Vec<String>,
+    gathered: Mutex<Gathered>,
+    changed: Condvar,
+    /// Tries to write or sync that failed.
+    pub failures: AtomicU64,
+}
+
+#[derive(Default)]
+struct Gathered {
+    epochs: BTreeMap<u64, Saying>,
+    items: usize,
+    /// Everything up to this epoch has been gathered.
+    complete: u64,
+    /// Everything up to this epoch has been written, where there was something to write.
+    written: u64,
+    closed: bool,
+}
+
+impl Outbox {
+    /// An outbox over an open log; closed windows have the values of these functions.
+    pub fn new(log: Log, keeper: Arc<Keeper>, functions: Vec<String>) -> Outbox {
+        Outbox {
+            log,
+            keeper,
+            functions,
+            gathered: Mutex::default(),
+            changed: Condvar::new(),
+            failures: AtomicU64::new(0),
+        }
+    }
+
+    /// The log.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// The journal behind it.
+    pub fn keeper(&self) -> &Keeper {
+        &self.keeper
+    }
+
+    /// Everything that epochs up to this one say is in the log.
+    pub fn written(&self) -> u64 {
+        self.gathered.lock().written
+    }
+
+    /// Goes on behind `epoch`, the one that state was restored at.
+    pub fn resume(&self, epoch: u64) {
+        let mut gathered = self.gathered.lock();
+        gathered.complete = epoch;
+        gathered.written = epoch;
+    }
+
+    /// Takes a worker's alert transitions of an epoch. Does not block.
+    pub fn take(&self, epoch: u64, transitions: &[AlertTransition]) {
+        self.gather(epoch, transitions.len(), |saying| saying.transitions.extend_from_slice(transitions));
+    }
+
+    /// Takes a worker's closed and corrected windows of an epoch. Does not block.
+    pub fn take_windows(&self, epoch: u64, mut windows: Vec<ClosedWindow>) {
+        self.gather(epoch, windows.len(), |saying| saying.windows.append(&mut windows));
+    }
+
+    fn gather(&self, epoch: u64, len: usize, add: impl FnOnce(&mut Saying)) {
+        let mut gathered = self.gathered.lock();
+        gathered.items += len;
+        let full = gathered.items > WAITING_MAX;
+        add(gathered.epochs.entry(epoch).or_default());
+        drop(gathered);
+        self.keeper.urge();
+        if full {
+            self.keeper.hold(Some("too much waits for the outbox to be written"));
+        }
+    }
+
+    /// All workers have said what they have to say of epochs up to `epoch`.
+    pub fn completed(&self, epoch: u64) {
+        self.gathered.lock().complete = epoch;
+        self.changed.notify_all();
+    }
+
+    /// Something may be written now: to be called when the journal is safe up to a later epoch.
+    pub fn wake(&self) {
+        self.changed.notify_all();
+    }
+
+    /// Ends [`Outbox::run`] when everything complete has been written.
+    pub fn close(&self) {
+        self.gathered.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until what epochs up to `epoch` say has been written; `false` if that takes too long.
+    pub fn wait_written(&self, epoch: u64, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        let mut gathered = self.gathered.lock();
+        while gathered.written < epoch {
+            if self.changed.wait_until(&mut gathered, deadline).timed_out() {
+                return gathered.written >= epoch;
+            }
+        }
+        true
+    }
+
+    /// Writes what comes, and tells the board and the notifier of it, until closed. On a thread of its own.
+    pub fn run(&self, board: &AlertBoard, notifier: Option<(&Notifier, &Arc<Receipts>)>) {
+        let mut synced = Instant::now();
+        loop {
+            let (due, upto, closed) = self.next(synced + SYNC_INTERVAL);
+            for (epoch, mut saying) in due {
+                // From several workers, in any order; of one alert and of one window they come in order.
+                saying.transitions.sort_by_key(|moved| (moved.series, moved.rule));
+                saying.windows.sort_by_key(|window| (window.series, window.start_ns));
+                let fresh = epoch > self.log.appended();
+                if fresh && !self.write(epoch, &mut saying, board) {
+                    return;
+                }
+                for moved in &saying.transitions {
+                    let told = board.apply(moved).filter(|_| fresh);
+                    if let (Some(mut told), Some((notifier, receipts))) = (told, notifier) {
+                        told.receipt = receipts.issue(epoch);
+                        notifier.notify(told);
+                    }
+                }
+            }
+            if let Some((_, receipts)) = notifier {
+                receipts.handed_over(upto);
+            }
+            self.gathered.lock().written = upto;
+            self.changed.notify_all();
+            if closed || synced.elapsed() >= SYNC_INTERVAL {
+                self.sync();
+                synced = Instant::now();
+            }
+            if closed {
+                return;
+            }
+        }
+    }
+
+    /// What may be written now; waits for it, at most until `deadline`. Also up to which epoch that is all, and
+    /// whether nothing more comes.
+    fn next(&self, deadline: Instant) -> (BTreeMap<u64, Saying>, u64, bool) {
+        let mut gathered = self.gathered.lock();
+        loop {
+            let upto = gathered.complete.min(self.keeper.safe());
+            if upto > gathered.written || gathered.closed || Instant::now() >= deadline {
+                let closed = gathered.closed && upto == gathered.complete;
+                let later = gathered.epochs.split_off(&(upto + 1));
+                let due = std::mem::replace(&mut gathered.epochs, later);
+                gathered.items -= due.values().map(Saying::len).sum::<usize>();
+                if gathered.items < WAITING_MAX / 2 {
+                    self.keeper.hold(None);
+                }
+                // Closed with the journal refusing: what is not safe is said again by the next start.
+                return (
+                    due,
+                    upto.max(gathered.written),
+                    closed || (gathered.closed && self.keeper.trouble().is_some()),
+                );
+            }
+            self.changed.wait_until(&mut gathered, deadline);
+        }
+    }
+
+    /// Writes a record, trying until it is written or the service stops.
+    fn write(&self, epoch: u64, saying: &mut Saying, board: &AlertBoard) -> bool {
+        let mut rules: Vec<u32> = saying.transitions.iter().map(|moved| moved.rule).collect();
+        rules.sort_unstable();
+        rules.dedup();
+        let name = |rule: u32| board.rules().get(rule as usize).map(|texts| texts.name.to_string());
+        let said = Said {
+            rules: rules.into_iter().filter_map(|rule| Some((rule, name(rule)?))).collect(),
+            transitions: saying.transitions.clone(),
+            functions: self.functions.clone(),
+            windows: std::mem::take(&mut saying.windows),
+        };
+        let bytes = match postcard::to_allocvec(&said) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                tracing::error!(%error, epoch, "what an epoch says can't be encoded");
+                return true;
+            }
+        };
+        loop {
+            match self.log.append(&[(SAID, epoch, &bytes)]) {
+                Ok(()) => return true,
+                Err(error) => {
+                    if self.failures.fetch_add(1, Ordering::Relaxed) == 0 {
+                        tracing::error!(%error, "the outbox can't be written; trying again");
+                    }
+                }
+            }
+            let mut gathered = self.gathered.lock();
+            if gathered.closed {
+                return false;
+            }
+            self.changed.wait_for(&mut gathered, RETRY);
+        }
+    }
+
+    /// Makes what was written durable; says whether it is.
+    pub fn sync(&self) -> bool {
+        let synced = self.log.sync();
+        if let Err(error) = &synced {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(%error, "the outbox can't be synced; trying again");
+        }
+        synced.is_ok()
+    }
+
+    /// Deletes segments that hold nothing behind `number`.
+    pub fn release(&self, number: u64) {
+        if let Err(error) = self.log.release(number.min(self.log.appended())) {
+            tracing::warn!(%error, "can't delete segments of the outbox that nobody needs; trying again later");
+        }
+    }
+
+    /// Tells the notifier again of what it had not settled when the process ended: records behind `after`.
+    ///
+    /// # Errors
+    /// The log can't be read.
+    pub fn tell_again(
+        &self,
+        after: u64,
+        board: &AlertBoard,
+        notifier: &Notifier,
+        receipts: &Arc<Receipts>,
+    ) -> io::Result<usize> {
+        let (mut reader, mut told) = (self.log.reader(after), 0);
+        while let Some(record) = reader.next(self.log.appended())? {
+            let Some(said) = decode(&record) else { continue };
+            for moved in &said.transitions {
+                let rule = said.rules.iter().find(|(number, _)| *number == moved.rule);
+                let again = rule.and_then(|(_, name)| board.told_again(name, moved));
+                if let Some(mut again) = again {
+                    again.receipt = receipts.issue(record.number);
+                    notifier.notify(again);
+                    told += 1;
+                }
+            }
+        }
+        receipts.handed_over(self.log.appended());
+        Ok(told)
+    }
+}
