@@ -4,10 +4,13 @@
 //! While the disk refuses, nothing new is taken in and nothing that was taken in is given up: the sealer waits in
 //! [`Keeper::append`] and tries again until it succeeds, or until the service stops.
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use dataflows::epoch::Epoch;
@@ -79,6 +82,18 @@ const LAZY_SYNC: Duration = Duration::from_millis(500);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GivenUp;
 
+/// Tells the free space of the journal's disk in bytes, if that is known.
+pub type FreeSpace = Box<dyn Fn() -> Option<u64> + Send + Sync>;
+
+/// The free space as of the last look.
+struct Space {
+    ask: FreeSpace,
+    seen: Mutex<(Instant, Option<u64>)>,
+}
+
+/// Time between two looks at the free space.
+const SPACE_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Called when something new can be read from the journal; must not block.
 pub type Waker = Box<dyn Fn() + Send + Sync>;
 
@@ -91,6 +106,7 @@ pub struct Keeper {
     /// The last epoch that answers may be given for.
     safe: watch::Sender<u64>,
     wakers: Mutex<Vec<Waker>>,
+    space: OnceLock<Space>,
     /// What the encoder writes into, kept for its room.
     scratch: Mutex<[Vec<u8>; 2]>,
     /// The last epoch that a checkpoint holds: nothing behind it is ever given up.
@@ -132,6 +148,7 @@ impl Keeper {
             state: Mutex::default(),
             changed: Condvar::new(),
             wakers: Mutex::default(),
+            space: OnceLock::new(),
             scratch: Mutex::default(),
             checkpointed: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -186,7 +203,7 @@ impl Keeper {
             records.push((KIND_ENTRIES, epoch.number, entries));
         }
         loop {
-            let tried = match self.refuses_for_size() {
+            let tried = match self.refuses_for_size().or_else(|| self.refuses_for_space()) {
                 Some(why) => Err(why),
                 None => self.write(&records).map_err(|error| error.to_string()),
             };
@@ -256,6 +273,25 @@ impl Keeper {
         let refuses = self.config.when_full == WhenFull::Refuse && bytes > max;
         refuses
             .then(|| format!("the journal holds {bytes} bytes of {max}, and a storage has not read them yet"))
+    }
+
+    /// Has the free space looked at, for [`KeeperConfig::free_bytes_min`].
+    pub fn watch_space(&self, ask: FreeSpace) {
+        let seen = Mutex::new((Instant::now(), ask()));
+        // Asked for once, at the start.
+        let _ = self.space.set(Space { ask, seen });
+    }
+
+    fn refuses_for_space(&self) -> Option<String> {
+        let min = self.config.free_bytes_min;
+        let space = self.space.get().filter(|_| min > 0)?;
+        let mut seen = space.seen.lock();
+        // Short of space, it is looked at again with every try.
+        if seen.0.elapsed() >= SPACE_INTERVAL || seen.1.is_some_and(|free| free < min) {
+            *seen = (Instant::now(), (space.ask)());
+        }
+        let free = seen.1.filter(|free| *free < min)?;
+        Some(format!("expected {min} bytes of free space to be left (journal.free_space_min), found {free}"))
     }
 
     /// Gives up the oldest segments that a checkpoint covers until the journal is within its size, if it may.

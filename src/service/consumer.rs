@@ -253,6 +253,11 @@ fn open(settings: &Settings, places: &Places) -> Result<Opened, StartError> {
     if let Some(dir) = places.kept_dir() {
         let place = Checkpoints::open(places.files.clone(), &dir.join("checkpoints"));
         checkpoints = Some(place.map_err(|e| journal(&e))?);
+        let watched = dir.to_path_buf();
+        keeper.watch_space(Box::new(move || {
+            let disk = rustix::fs::statvfs(&watched).ok()?;
+            Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+        }));
         journal_id = Some(recovery::identity(&*places.files, dir).map_err(|e| journal(&e))?);
     }
     Ok(Opened { keeper, found, outbox, checkpoints, journal_id })
