@@ -108,6 +108,8 @@ struct State {
     /// When the last one began, and how much of the journal had been written.
     began: Instant,
     journal_bytes: u64,
+    /// The start had epochs to take in again: a checkpoint spares the next start the same, however soon that comes.
+    after_replay: bool,
     /// Epochs of the last two checkpoints.
     epochs: [u64; KEPT],
     /// The last epoch sealed.
@@ -134,6 +136,7 @@ impl Upkeep {
             busy: false,
             began: Instant::now(),
             journal_bytes: 0,
+            after_replay: recovery.replayed_epochs > 0,
             epochs,
             sealed: None,
             closed: false,
@@ -159,13 +162,15 @@ impl Upkeep {
         let written = self.kept.keeper.appended_bytes.load(Ordering::Relaxed);
         let mut state = self.state.lock();
         state.sealed = Some(head);
-        let due = state.began.elapsed() >= self.config.interval
+        let due = state.after_replay
+            || state.began.elapsed() >= self.config.interval
             || written.saturating_sub(state.journal_bytes) >= self.config.journal_bytes;
         if !due || state.busy || state.closed {
             return;
         }
         state.began = Instant::now();
         state.journal_bytes = written;
+        state.after_replay = false;
         let (sink, parts) = checkpoint::queue(PARTS_MAX);
         if engine.checkpoint(sink) == Some(epoch.number) {
             state.busy = true;
