@@ -80,6 +80,13 @@ pub struct Reject {
     pub found: String,
 }
 
+impl fmt::Display for Reject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason.text())?;
+        if self.found.is_empty() { Ok(()) } else { write!(f, ": {}", self.found) }
+    }
+}
+
 /// A body that stops making sense at a byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Malformed {

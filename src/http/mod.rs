@@ -1,7 +1,8 @@
 //! The API: routes, and the accept loop with its limits.
 //!
 //! # Layout
-//! - [`ingest`]: bodies in; [`aggregate`]: windows out; [`raw`]: raw samples out
+//! - [`receive`]: bodies in, whatever their format; [`ingest`]: the documented JSON's answers
+//! - [`aggregate`]: windows out; [`raw`]: raw samples out
 //! - [`status`]: health, status, alerts, rejects; [`exposition`]: `/metrics`
 //! - [`params`], [`error`]: what all handlers share; [`serve`]: connections and their limits; `pack`: gzip
 
@@ -12,9 +13,11 @@ pub mod ingest;
 mod pack;
 pub mod params;
 pub mod raw;
+pub mod receive;
 pub mod serve;
 pub mod status;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -157,33 +160,36 @@ impl App {
     }
 }
 
-/// Decoders at rest, so that requests find shapes that earlier ones taught.
+/// Decoders at rest, so that requests find shapes that earlier ones taught. Each format has its own: the same bytes
+/// may spell something else in another.
 pub struct Decoders {
     catalog: Arc<Catalog>,
-    limits: Limits,
-    at_rest: Mutex<Vec<Decoder>>,
+    /// Limits of a format.
+    limits: Box<dyn Fn(&str) -> Limits + Send + Sync>,
+    at_rest: Mutex<HashMap<&'static str, Vec<Decoder>>>,
 }
 
-/// More decoders than that are not kept: each may remember many shapes.
+/// More decoders of a format than that are not kept: each may remember many shapes.
 const DECODERS_KEPT_MAX: usize = 8;
 
 impl Decoders {
-    /// None yet.
-    pub fn new(catalog: Arc<Catalog>, limits: Limits) -> Decoders {
-        Decoders { catalog, limits, at_rest: Mutex::default() }
+    /// None yet; `limits` tells those of a format by its name.
+    pub fn new(catalog: Arc<Catalog>, limits: impl Fn(&str) -> Limits + Send + Sync + 'static) -> Decoders {
+        Decoders { catalog, limits: Box::new(limits), at_rest: Mutex::default() }
     }
 
     /// One at rest, or a new one.
-    pub fn take(&self) -> Decoder {
-        let at_rest = self.at_rest.lock().pop();
-        at_rest.unwrap_or_else(|| Decoder::new(self.catalog.clone(), self.limits))
+    pub fn take(&self, format: &'static str) -> Decoder {
+        let at_rest = self.at_rest.lock().get_mut(format).and_then(Vec::pop);
+        at_rest.unwrap_or_else(|| Decoder::new(self.catalog.clone(), (self.limits)(format)))
     }
 
     /// Back to rest.
-    pub fn put(&self, decoder: Decoder) {
+    pub fn put(&self, format: &'static str, decoder: Decoder) {
         let mut at_rest = self.at_rest.lock();
-        if at_rest.len() < DECODERS_KEPT_MAX {
-            at_rest.push(decoder);
+        let of_format = at_rest.entry(format).or_default();
+        if of_format.len() < DECODERS_KEPT_MAX {
+            of_format.push(decoder);
         }
     }
 }

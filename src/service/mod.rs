@@ -170,7 +170,7 @@ impl Service {
             intake: consumer.intake.clone(),
             rejects: consumer.rejects.clone(),
             telemetry: consumer.telemetry.clone(),
-            decoder: Decoder::new(consumer.catalog.clone(), wiring::limits(settings)),
+            decoder: Decoder::new(consumer.catalog.clone(), wiring::limits(settings, "json")),
         };
         self.receiving = Some((tokio::spawn(feed.run(receiver)), stop));
         Ok(counters)
@@ -197,7 +197,10 @@ impl Service {
             rejects: consumer.rejects.clone(),
             telemetry: consumer.telemetry.clone(),
             board: consumer.board.clone(),
-            decoders: Decoders::new(consumer.catalog.clone(), wiring::limits(settings)),
+            decoders: Decoders::new(consumer.catalog.clone(), {
+                let settings = settings.clone();
+                move |format| wiring::limits(&settings, format)
+            }),
             reader,
             storage: Box::new(move || storages.report()),
             journal: Box::new(consumer.journal_report()),

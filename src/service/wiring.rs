@@ -94,15 +94,15 @@ pub fn catalog_limits(settings: &Settings) -> CatalogLimits {
     }
 }
 
-/// What makes a sample acceptable.
-pub fn limits(settings: &Settings) -> Limits {
+/// What makes a sample of a format acceptable.
+pub fn limits(settings: &Settings, format: &str) -> Limits {
     let ingest = &settings.ingest;
     Limits {
         tags_len_max: ingest.tags_per_series_max,
         name_len_max: ingest.name_len_max,
         tag_len_max: ingest.tag_len_max,
         future_max_ns: ns(ingest.future_max),
-        dedup: ingest.dedup.of("json"),
+        dedup: ingest.dedup.of(format),
     }
 }
 
