@@ -309,13 +309,13 @@ pub struct SeriesList {
     total: usize,
 }
 
-/// `GET /api/v1/series`: what is known, by `metric`, `service` and tags; at most `limit` (1,000).
+/// `GET /api/v1/series`: what is known, by `metric`, `service` and tags; at most `limit` (default 1,000).
 pub async fn series(
     State(app): State<Arc<App>>,
     Query(pairs): Query<Vec<(String, String)>>,
 ) -> Result<Json<SeriesList>, ApiError> {
     let params = Params::new(pairs, &["metric", "service", "tag.NAME", "limit"])?;
-    let limit = params.number("limit")?.unwrap_or(1000) as usize;
+    let limit = params.limit(1000, app.config.results_max)?;
     let names =
         params.get("metric").map(|metric| family::resolve(metric, |name| app.catalog.has_metric(name)));
     let names: Option<Vec<&str>> = names.as_ref().map(|names| names.iter().map(|n| n.as_ref()).collect());
