@@ -3,7 +3,8 @@
 //! # Layout
 //! - [`ingest`]: bodies in; [`aggregate`]: windows out; [`raw`]: raw samples out
 //! - [`status`]: health, status, alerts, rejects; [`exposition`]: `/metrics`
-//! - [`params`], [`error`]: what all handlers share; [`serve`]: connections and their limits; `pack`: gzip
+//! - [`params`], [`error`]: what all handlers share; [`serve`]: connections and their limits; `patience`: clients that
+//!   take no answer; `pack`: gzip
 
 pub mod aggregate;
 pub mod error;
@@ -11,6 +12,7 @@ pub mod exposition;
 pub mod ingest;
 mod pack;
 pub mod params;
+mod patience;
 pub mod raw;
 pub mod serve;
 pub mod status;
