@@ -4,7 +4,8 @@
 //! - [`receive`]: bodies in, whatever their format; [`ingest`]: the documented JSON's answers
 //! - [`aggregate`]: windows out; [`raw`]: raw samples out
 //! - [`status`]: health, status, alerts, rejects; [`exposition`]: `/metrics`
-//! - [`params`], [`error`]: what all handlers share; [`serve`]: connections and their limits; `pack`: gzip
+//! - [`params`], [`error`]: what all handlers share; [`serve`]: connections and their limits; `patience`: clients that
+//!   take no answer; `pack`: gzip
 
 pub mod aggregate;
 pub mod error;
@@ -12,6 +13,7 @@ pub mod exposition;
 pub mod ingest;
 mod pack;
 pub mod params;
+mod patience;
 pub mod raw;
 pub mod receive;
 pub mod serve;
