@@ -268,9 +268,11 @@ impl Shard {
             self.swept += 1;
             panes_left -= history.pane_count() as i64 + SWEEP_SERIES_PANES;
             if let Some(closing) = &mut self.closing {
-                closing.count_given_up(history, self.floor_ns);
+                closing.count_given_up(&self.plan, history, self.floor_ns);
             }
-            let given_up = if gone { history.forget() } else { history.trim(self.floor_ns) };
+            let (given_up, packed) =
+                if gone { (history.forget(), 0) } else { history.trim(&self.plan, self.floor_ns) };
+            panes_left -= packed as i64;
             self.counts.panes_given_up += u64::from(counted) * given_up;
             let measured_bytes = u32::try_from(history.bytes()).unwrap_or(u32::MAX);
             self.counts.bytes += u64::from(measured_bytes);
@@ -280,7 +282,7 @@ impl Shard {
 
     /// Start of the oldest pane and the newest event time of worker `index`'s series.
     pub fn span_ns(&self, index: usize) -> Option<(TimeNs, TimeNs)> {
-        let ends = self.all(index).filter_map(|(_, h)| Some((h.oldest_ns()?, h.newest()?.time_ns)));
+        let ends = self.all(index).filter_map(|(_, h)| Some((h.oldest_ns(&self.plan)?, h.newest()?.time_ns)));
         ends.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
     }
 

@@ -5,6 +5,7 @@
 //! moments and a sketch. Most panes of ordinary series never fold: they are exact in every respect.
 
 pub mod moments;
+pub(crate) mod run;
 pub(crate) mod saved;
 pub mod times;
 
@@ -21,7 +22,7 @@ pub const RAW_LEN_MAX: usize = 64;
 const FOLD_LEN: usize = RAW_LEN_MAX / 2;
 
 /// One pane. Its width is its tier's.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Pane {
     /// Start of the pane; a multiple of the tier's width.
     pub start_ns: TimeNs,
@@ -50,6 +51,15 @@ impl Pane {
     /// An empty pane that expects about `len` observations.
     pub fn new(start_ns: TimeNs, len: usize) -> Pane {
         Pane { start_ns, revision: 0, folded: None, raw: Vec::with_capacity(len.clamp(1, RAW_LEN_MAX)) }
+    }
+
+    /// Adds an observation that is not before any other there.
+    #[inline]
+    pub(crate) fn append(&mut self, obs: Obs, times: bool) {
+        if self.raw.len() == RAW_LEN_MAX {
+            self.fold(FOLD_LEN, times);
+        }
+        self.raw.push(obs);
     }
 
     /// Adds an observation.
@@ -92,6 +102,7 @@ impl Pane {
     }
 
     /// Folds the oldest `len` raw observations away, and keeps their event times if `times` says so.
+    #[inline(never)]
     fn fold(&mut self, len: usize, times: bool) {
         let Some(moments) = Moments::of(&self.raw[..len]) else { return };
         match &mut self.folded {
@@ -119,7 +130,7 @@ impl Pane {
 
     /// Appends a pane that lies after this one: how a coarser tier is made of a finer one. If `times` says so,
     /// what is folded for it keeps event times.
-    pub fn append(&mut self, later: Pane, times: bool) {
+    pub fn append_pane(&mut self, later: Pane, times: bool) {
         self.revision = self.revision.max(later.revision);
         if let Some(part) = later.folded {
             self.fold(self.raw.len(), times);
@@ -162,16 +173,20 @@ impl Pane {
         self.raw.last().copied().or_else(|| self.folded.as_ref().map(|f| f.moments.last))
     }
 
-    /// Bytes held, the pane itself included.
-    pub fn bytes(&self) -> usize {
-        size_of::<Pane>()
-            + self.raw.capacity() * size_of::<Obs>()
-            + self.folded.as_ref().map_or(0, |folded| folded.bytes())
+    /// Whether it has no observation.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.raw.is_empty() && self.folded.is_none()
     }
 
-    /// Gives back memory that a pane which is not expected to grow does not need.
-    pub fn shrink(&mut self) {
-        self.raw.shrink_to_fit();
+    /// Bytes held beside the pane itself.
+    pub fn heap_bytes(&self) -> usize {
+        self.raw.capacity() * size_of::<Obs>() + self.folded.as_ref().map_or(0, |folded| folded.bytes())
+    }
+
+    /// How much work it is to pack it, in observations.
+    fn packing_work(&self) -> usize {
+        self.raw.len() + self.folded.as_ref().map_or(0, |folded| 64 + folded.sketch.bins())
     }
 }
 
@@ -260,7 +275,7 @@ mod tests {
         for i in 10..200 {
             late.insert(Obs { time_ns: i, value: (i % 100) as f64 });
         }
-        early.append(late, false);
+        early.append_pane(late, false);
         assert_eq!(count_and_increase(&early), (200, 99.0 + 99.0));
         assert_eq!(early.last().map(|o| o.time_ns), Some(199));
     }
