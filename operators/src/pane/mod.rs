@@ -20,6 +20,8 @@ use times::Times;
 /// Observations a pane holds raw before its older half is folded.
 pub const RAW_LEN_MAX: usize = 64;
 const FOLD_LEN: usize = RAW_LEN_MAX / 2;
+/// Values of a fold that wait for their places in its sketch.
+const WAITING_LEN_MAX: usize = 4 * FOLD_LEN;
 
 /// One pane. Its width is its tier's.
 #[derive(Clone, Debug, Default)]
@@ -39,8 +41,10 @@ pub struct Pane {
 pub struct Folded {
     /// Moments of all folded observations.
     pub moments: Moments,
-    /// Their values.
-    pub sketch: Sketch,
+    /// Their values, but for those in `waiting`.
+    sketch: Sketch,
+    /// Values that have no place in the sketch yet: many together get theirs several times faster.
+    waiting: Vec<f64>,
     /// Stragglers that came behind the fold: the increase is exact only if they lay between their neighbours.
     pub behind: u64,
     /// Their event times, of series where a sample that is sent again must be recognised.
@@ -88,7 +92,7 @@ impl Pane {
         match &mut self.folded {
             Some(folded) if obs.time_ns < folded.moments.last.time_ns => {
                 folded.moments.insert_inside(obs);
-                folded.sketch.insert(obs.value);
+                folded.add_values(&[obs]);
                 folded.behind += 1;
                 if let Some(times) = &mut folded.times {
                     times.insert(obs.time_ns);
@@ -114,13 +118,17 @@ impl Pane {
             }
             None => {
                 let times = times.then(|| Box::new(Times::new()));
-                self.folded = Some(Box::new(Folded { moments, sketch: Sketch::new(), behind: 0, times }));
+                self.folded = Some(Box::new(Folded {
+                    moments,
+                    sketch: Sketch::new(),
+                    waiting: Vec::new(),
+                    behind: 0,
+                    times,
+                }));
             }
         }
         if let Some(folded) = &mut self.folded {
-            for obs in &self.raw[..len] {
-                folded.sketch.insert(obs.value);
-            }
+            folded.add_values(&self.raw[..len]);
             if let Some(times) = &mut folded.times {
                 times.extend(self.raw[..len].iter().map(|obs| obs.time_ns));
             }
@@ -186,13 +194,29 @@ impl Pane {
 
     /// How much work it is to pack it, in observations.
     fn packing_work(&self) -> usize {
-        self.raw.len() + self.folded.as_ref().map_or(0, |folded| 64 + folded.sketch.bins())
+        self.raw.len()
+            + self.folded.as_ref().map_or(0, |folded| 64 + folded.waiting.len() + folded.sketch.bins())
     }
 }
 
 impl Folded {
+    fn add_values(&mut self, observations: &[Obs]) {
+        self.waiting.extend(observations.iter().map(|obs| obs.value));
+        if self.waiting.len() >= WAITING_LEN_MAX {
+            self.sketch.insert_all(&self.waiting);
+            self.waiting.clear();
+        }
+    }
+
+    /// Adds all values to `sketch`.
+    pub fn add_to(&self, sketch: &mut Sketch) {
+        sketch.merge(&self.sketch);
+        sketch.insert_all(&self.waiting);
+    }
+
     /// Appends the fold of a pane that lies after this one's.
     fn append(&mut self, later: Folded) {
+        later.add_to(&mut self.sketch);
         match (&mut self.times, later.times) {
             (Some(times), part) => times.append(part.map(|times| *times), later.moments.last.time_ns),
             (None, Some(part)) => {
@@ -202,7 +226,6 @@ impl Folded {
             (None, None) => {}
         }
         self.moments.append(&later.moments);
-        self.sketch.merge(&later.sketch);
         self.behind += later.behind;
     }
 
@@ -219,7 +242,8 @@ impl Folded {
 
     fn bytes(&self) -> usize {
         let times = self.times.as_ref().map_or(0, |times| times.bytes());
-        size_of::<Folded>() + self.sketch.bytes() + times
+        let waiting = self.waiting.capacity() * size_of::<f64>();
+        size_of::<Folded>() + self.sketch.bytes() + waiting + times
     }
 }
 

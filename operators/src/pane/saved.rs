@@ -201,7 +201,13 @@ impl Folded {
     fn save(&self, start_ns: TimeNs, out: &mut Vec<u8>) {
         self.moments.save(start_ns, out);
         put_varint(out, self.behind);
-        let sketch = self.sketch.to_compact();
+        let sketch = if self.waiting.is_empty() {
+            self.sketch.to_compact()
+        } else {
+            let mut all = self.sketch.clone();
+            all.insert_all(&self.waiting);
+            all.to_compact()
+        };
         put_varint(out, sketch.len() as u64);
         out.extend_from_slice(&sketch);
         match &self.times {
@@ -217,7 +223,7 @@ impl Folded {
         let sketch = Sketch::from_compact(reader.bytes(len)?);
         let sketch = sketch.map_err(|error| reader.wrong(format!("a sketch before, found {error}")))?;
         let times = Times::load(start_ns, reader)?.map(Box::new);
-        Ok(Folded { moments, sketch, behind, times })
+        Ok(Folded { moments, sketch, waiting: Vec::new(), behind, times })
     }
 }
 

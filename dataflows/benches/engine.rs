@@ -18,8 +18,10 @@ const BATCH_LEN: usize = 1_000;
 /// Ticks a second in `/proc/self/stat`, on every usual Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
+/// `cargo bench -p dataflows --bench engine -- 10000 1000000` measures with other numbers of series.
 fn main() {
-    for series in [10_000, 100_000] {
+    let asked: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
+    for series in if asked.is_empty() { vec![1_000, 10_000, 100_000, 1_000_000] } else { asked } {
         for epoch_len in [10_000, 100_000] {
             let epochs = epochs(series, epoch_len);
             let alone = median_of_3(|| run(1, &epochs));
