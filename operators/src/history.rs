@@ -87,6 +87,12 @@ pub enum Placed {
 }
 
 impl History {
+    /// Reads the places that [`Self::insert`] will write to.
+    #[inline]
+    pub(crate) fn touch(&self) -> TimeNs {
+        self.newest_ns ^ self.finest.touch()
+    }
+
     /// Takes in one observation at arrival time `arrival_ns` of epoch `epoch`. Panes that begin before `floor_ns`
     /// were given up for memory: they take nothing and show nothing, whether they have been freed yet or not.
     #[inline]

@@ -57,6 +57,12 @@ impl Run {
         &mut self.newest
     }
 
+    /// Reads where the newest observation stands.
+    #[inline]
+    pub(crate) fn touch(&self) -> TimeNs {
+        self.newest.raw.last().map_or(0, |obs| obs.time_ns)
+    }
+
     /// Start of the newest pane.
     #[inline]
     pub(crate) fn newest_start(&self) -> Option<TimeNs> {
@@ -404,3 +410,7 @@ impl Iterator for Unpacked<'_> {
         read.ok()
     }
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;
