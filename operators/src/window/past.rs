@@ -90,8 +90,8 @@ impl Past {
 }
 
 impl Shard {
-    /// Puts a saved history in its place, before [`Self::resume`]; gives it back when the place is taken.
-    pub fn restore(&mut self, series: SeriesId, stamp: u64, mut history: History) -> Result<(), History> {
+    /// Puts a saved history in its place, before [`Self::resume`]; says whether the place was free.
+    pub fn restore(&mut self, series: SeriesId, stamp: u64, mut history: History) -> bool {
         let slot = (series / self.peers) as usize;
         let past = self.past.get_or_insert_with(|| {
             let (ends, repeats) = (Arc::new([]), Arc::default());
@@ -102,13 +102,13 @@ impl Shard {
             past.stamps.resize(slot + 1, 0);
         }
         if self.series[slot].is_known() {
-            return Err(history);
+            return false;
         }
         history.measured_bytes = u32::try_from(history.bytes()).unwrap_or(u32::MAX);
         self.counts.bytes += u64::from(history.measured_bytes);
         self.series[slot] = history;
         past.stamps[slot] = stamp;
-        Ok(())
+        true
     }
 
     /// Goes on behind an epoch, with what was restored.
