@@ -11,7 +11,7 @@ use differential_dataflow::input::InputSession;
 use operators::alerts::{AlertTransition, Alerts, Machines};
 use operators::binding::{RuleScope, bindings, controls};
 use operators::closing::ClosedWindow;
-use operators::sample::Sample;
+use operators::exchange::Parcel;
 use operators::series::SeriesKey;
 use operators::window::{Control, Shard, Windows};
 use parking_lot::RwLock;
@@ -21,7 +21,7 @@ use timely::dataflow::{InputHandleVec, Scope};
 
 /// The inputs of the way of samples, both at the same epoch, and a probe at its far end.
 pub struct Inputs {
-    pub(crate) samples: InputHandleVec<u64, Sample>,
+    pub(crate) samples: InputHandleVec<u64, Parcel>,
     pub(crate) controls: InputHandleVec<u64, Control>,
     /// Epochs up to which everything has happened.
     pub probe: Probe<u64>,
@@ -54,7 +54,7 @@ pub fn samples(
     outbox: Outbox,
     closed: Closed,
 ) -> Inputs {
-    let (samples_input, samples) = scope.new_input::<Vec<Sample>>();
+    let (samples_input, samples) = scope.new_input::<Vec<Parcel>>();
     let (controls_input, controls) = scope.new_input::<Vec<Control>>();
     let watched = samples.windows(controls.clone(), shard, move |epoch, rows| closed(epoch, rows));
     let probe = Probe::new();

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use operators::alerts::Machines;
 use operators::binding::RuleScope;
 use operators::catalog::Entry;
+use operators::exchange::{Owners, Sorter};
 use operators::sample::{DEDUP, Sample};
 use operators::window::saved::Origin;
 use operators::window::{Control, Shard};
@@ -23,8 +24,6 @@ use crate::epoch::Epoch;
 use crate::graph::{self, Bindings, Closed, Inputs, Outbox};
 use crate::plan::Plan;
 
-/// Samples handed to the exchange at a time.
-const CHUNK_LEN: usize = 1024;
 /// How long an idle worker sleeps unless it is woken, and one that waits for room for its checkpoint.
 const PARK_IDLE: Duration = Duration::from_millis(20);
 const PARK_FULL: Duration = Duration::from_millis(1);
@@ -82,6 +81,7 @@ pub fn run(worker: &mut Worker, plan: &Plan, seat: Seat) {
     drop(entries);
     let mut desk =
         Desk { shard, machines, index, peers, part_bytes: plan.part_bytes, due: None, saving: None };
+    let mut sorter = Sorter::new(Owners::new(peers));
     let (mut fed, mut done, mut stopping) = (epoch, epoch, false);
     loop {
         let began = Instant::now();
@@ -92,7 +92,7 @@ pub fn run(worker: &mut Worker, plan: &Plan, seat: Seat) {
                     fed = epoch.number;
                     inputs.advance_to(fed);
                     inputs.bind(bindings.resolve(worker, &epoch));
-                    load.fed.fetch_add(inputs.feed(&epoch, index, peers), Ordering::Relaxed);
+                    load.fed.fetch_add(inputs.feed(&epoch, index, &mut sorter), Ordering::Relaxed);
                     idle = false;
                 }
                 Ok(Command::Checkpoint(sink)) => desk.due = Some(sink),
@@ -181,22 +181,18 @@ impl Inputs {
     }
 
     /// Takes in this worker's share of the epoch that the inputs are at, and closes it. Returns the number of samples.
-    fn feed(&mut self, epoch: &Epoch, index: usize, peers: usize) -> u64 {
+    fn feed(&mut self, epoch: &Epoch, index: usize, sorter: &mut Sorter) -> u64 {
         self.controls.send(Control::Seal { arrival_ns: epoch.arrival_ns, floor_ns: epoch.floor_ns });
-        let share = epoch.share(index, peers);
+        let share = epoch.share(index, sorter.workers());
         let len = share.len() as u64;
+        let mut send = |parcel| self.samples.send(parcel);
         epoch.slices(share, |at, slice| {
-            let mut position = at as u32;
-            for part in slice.chunks(CHUNK_LEN) {
-                let mut chunk: Vec<Sample> = Vec::with_capacity(part.len());
-                chunk.extend(part.iter().map(|sample| {
-                    let seq = position | (sample.seq & DEDUP);
-                    position += 1;
-                    Sample { seq, ..*sample }
-                }));
-                self.samples.send_batch(&mut chunk);
+            for (sample, position) in slice.iter().zip(at as u32..) {
+                let seq = position | (sample.seq & DEDUP);
+                sorter.push(Sample { seq, ..*sample }, &mut send);
             }
         });
+        sorter.finish(&mut send);
         self.advance_to(epoch.number + 1);
         len
     }

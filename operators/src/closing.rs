@@ -23,6 +23,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 use std::ops::Range;
 
+use crate::exchange::Owners;
 use crate::history::{History, Placed};
 use crate::pane::Obs;
 use crate::sample::{SeriesId, TimeNs};
@@ -54,9 +55,9 @@ pub(crate) struct Now {
 /// What one worker knows of when its series' panes close. Can be made again from their histories.
 pub(crate) struct Closing {
     plan: ClosingPlan,
-    /// Number of the worker, and of all.
-    index: u32,
-    peers: u32,
+    /// Number of the worker.
+    index: usize,
+    owners: Owners,
     watches: Vec<Watch>,
     /// Slots to look at when the epoch ends.
     queue: Vec<usize>,
@@ -89,20 +90,20 @@ impl Default for Watch {
 }
 
 impl Closing {
-    /// Begins to close the panes of worker `index` of `peers`, of which `series` are there already.
+    /// Begins to close the panes of worker `index`, of which `series` are there already.
     pub(crate) fn new(
         plan: ClosingPlan,
         windows: &WindowPlan,
         index: usize,
-        peers: u32,
+        owners: Owners,
         series: &[History],
     ) -> Closing {
         // Whatever is due by now, the next epoch will find.
         let now = Now { epoch: 0, arrival_ns: TimeNs::MIN, floor_ns: TimeNs::MIN };
         let mut closing = Closing {
             plan,
-            index: index as u32,
-            peers,
+            index,
+            owners,
             watches: Vec::new(),
             queue: Vec::new(),
             changed: BTreeSet::new(),
@@ -366,7 +367,7 @@ impl Closing {
 
     /// Gives the panes in a range of the finest tier.
     fn give(&mut self, plan: &WindowPlan, history: &History, slot: usize, range_ns: Range<TimeNs>, now: Now) {
-        let series: SeriesId = slot as u32 * self.peers + self.index;
+        let series: SeriesId = self.owners.series(slot, self.index);
         let (width_ns, with_values) = (plan.tiers[0].width_ns, self.plan.needs_values());
         let rows = &mut self.rows;
         let functions = &self.plan.functions;

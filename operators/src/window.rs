@@ -13,10 +13,11 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
-use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
 use crate::closing::{ClosedWindow, Closing, ClosingCounts, ClosingPlan, Now};
+use crate::exchange::{Owners, Parcel, by_worker};
 use crate::history::{History, Placed};
 use crate::pane::{Obs, Seen};
 use crate::sample::{DurationNs, MS, Sample, SeriesId, TimeNs};
@@ -72,7 +73,7 @@ pub struct Shard {
     plan: Arc<WindowPlan>,
     /// How long anything is held, by that plan.
     retention_ns: DurationNs,
-    peers: u32,
+    owners: Owners,
     /// The last epoch applied.
     pub epoch: u64,
     /// Its arrival time.
@@ -108,7 +109,7 @@ impl Shard {
         Shard {
             retention_ns: plan.retention_ns(),
             plan,
-            peers: peers.max(1) as u32,
+            owners: Owners::new(peers),
             epoch: 0,
             arrival_ns: TimeNs::MIN,
             floor_ns: TimeNs::MIN,
@@ -123,7 +124,7 @@ impl Shard {
 
     /// Gives closed windows from now on; the shard is that of worker `index`. Panes that were never given are.
     pub fn close_windows(&mut self, closing: ClosingPlan, index: usize) {
-        self.closing = Some(Box::new(Closing::new(closing, &self.plan, index, self.peers, &self.series)));
+        self.closing = Some(Box::new(Closing::new(closing, &self.plan, index, self.owners, &self.series)));
     }
 
     /// What was closed.
@@ -138,7 +139,7 @@ impl Shard {
 
     /// History of a series that this shard owns; `None` before its first sample.
     pub fn history(&self, series: SeriesId) -> Option<&History> {
-        self.series.get((series / self.peers) as usize).filter(|history| history.newest().is_some())
+        self.series.get(self.owners.slot(series) as usize).filter(|history| history.newest().is_some())
     }
 
     /// The series' own clock.
@@ -166,7 +167,7 @@ impl Shard {
                     sealed = true;
                 }
                 Control::Bind { series, diff, .. } => {
-                    let history = history_mut(&mut self.series, (series / self.peers) as usize);
+                    let history = history_mut(&mut self.series, self.owners.slot(*series) as usize);
                     history.watchers = history.watchers.saturating_add_signed(*diff);
                 }
             }
@@ -220,7 +221,7 @@ impl Shard {
     /// other, each sample of a million series waits for two of them.
     #[inline]
     fn touch(&self, few: &[Sample]) {
-        let place = |sample: &Sample| self.series.get((sample.series / self.peers) as usize);
+        let place = |sample: &Sample| self.series.get(self.owners.slot(sample.series) as usize);
         std::hint::black_box(few.iter().filter_map(place).fold(0, |sum, history| sum ^ history.touch()));
     }
 
@@ -236,7 +237,7 @@ impl Shard {
         if repeated {
             return;
         }
-        let slot = (sample.series / self.peers) as usize;
+        let slot = self.owners.slot(sample.series) as usize;
         let history = history_mut(&mut self.series, slot);
         counts.samples += u64::from(counted);
         if lacking {
@@ -315,13 +316,12 @@ impl Shard {
 
     /// All series that have samples, with the slots' numbers, in order.
     pub fn all(&self, index: usize) -> impl Iterator<Item = (SeriesId, &History)> {
-        let peers = self.peers;
-        let number = move |slot: usize| slot as u32 * peers + index as u32;
+        let owners = self.owners;
         self.series
             .iter()
             .enumerate()
             .filter(|(_, h)| h.newest().is_some())
-            .map(move |(slot, h)| (number(slot), h))
+            .map(move |(slot, h)| (owners.series(slot, index), h))
     }
 }
 
@@ -335,7 +335,7 @@ fn history_mut(series: &mut Vec<History>, slot: usize) -> &mut History {
 
 /// Folds samples into the panes of a shard.
 pub trait Windows<'scope> {
-    /// Routes samples to the worker that owns their series and applies them, epoch by epoch, to `shard`.
+    /// Brings samples to the worker that owns their series and applies them, epoch by epoch, to `shard`.
     /// `controls` must carry one [`Control::Seal`] per epoch and worker. Gives the samples of watched series,
     /// each under its epoch. `closed` is called with the closed windows of every epoch that has any, before the
     /// epoch is complete.
@@ -347,27 +347,26 @@ pub trait Windows<'scope> {
     ) -> StreamVec<'scope, u64, Sample>;
 }
 
-impl<'scope> Windows<'scope> for StreamVec<'scope, u64, Sample> {
+impl<'scope> Windows<'scope> for StreamVec<'scope, u64, Parcel> {
     fn windows(
         self,
         controls: StreamVec<'scope, u64, Control>,
         shard: Arc<RwLock<Shard>>,
         mut closed: impl FnMut(u64, Vec<ClosedWindow>) + 'static,
     ) -> StreamVec<'scope, u64, Sample> {
-        let by_series = Exchange::new(|sample: &Sample| u64::from(sample.series));
         self.binary_frontier::<_, CapacityContainerBuilder<Vec<Sample>>, _, _, _, _>(
             controls,
-            by_series,
+            by_worker(),
             Pipeline,
             "Windows",
             move |_capability, _info| {
                 let mut stash = Stash::default();
                 move |(samples, samples_frontier), (controls, controls_frontier), output| {
                     let port = output.output_index();
-                    samples.for_each(|capability, chunk| {
+                    samples.for_each(|capability, parcels| {
                         let Some(epoch) = capability.least().copied() else { return };
                         let stashed = stash.of(epoch, || capability.retain_least(port));
-                        stashed.chunks.push(std::mem::take(chunk));
+                        stashed.chunks.extend(parcels.drain(..).map(|parcel| parcel.samples));
                     });
                     controls.for_each(|capability, chunk| {
                         let Some(epoch) = capability.least().copied() else { return };
