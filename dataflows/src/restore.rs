@@ -221,7 +221,7 @@ impl Snapshot {
             restored.series += 1;
             restored.panes += history.pane_count() as u64;
             let shard = &mut shards[series as usize % plan.workers];
-            shard.restore(series, stamp, history).map_err(|_| twice.clone())
+            shard.restore(series, stamp, history).then_some(()).ok_or_else(|| twice.clone())
         })
     }
 

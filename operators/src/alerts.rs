@@ -8,11 +8,12 @@ pub mod saved;
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rapidhash::RapidHashMap as HashMap;
 use serde::{Deserialize, Serialize};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
@@ -174,10 +175,10 @@ impl Machines {
             rules,
             idle_timeout_ns,
             arrival_ns: TimeNs::MIN,
-            watched: HashMap::new(),
+            watched: HashMap::default(),
             timers: BinaryHeap::new(),
             alerts_len: 0,
-            restored: HashMap::new(),
+            restored: HashMap::default(),
             counters,
         }
     }
@@ -207,7 +208,7 @@ impl Machines {
         if !self.restored.is_empty() {
             let unbound: usize = self.restored.values().map(|watched| watched.alerts.len()).sum();
             self.counters.unbound.fetch_add(unbound as u64, Ordering::Relaxed);
-            self.restored = HashMap::new();
+            self.restored = HashMap::default();
         }
     }
 
