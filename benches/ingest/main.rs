@@ -5,16 +5,19 @@
 //! cargo bench --bench ingest -- --sensors 10000 --workers 2    70,000 series
 //! cargo bench --bench ingest -- --rate 100000                  messages a second, for latencies
 //! cargo bench --bench ingest -- --binary /path/to/another      to compare two builds
+//! cargo bench --bench ingest -- --journal memory,os,fsync --rounds 7    what the journal costs, in turn
 //! ```
 //!
 //! Prints samples a second, CPU seconds of the service per million samples (all its threads, user and system),
 //! memory, arrival to visible, and idle CPU before the load. Fails unless the windows hold every sample sent.
 
+mod figures;
 mod publisher;
 mod service;
 
 use std::time::{Duration, Instant};
 
+use figures::{Figures, print_medians};
 use publisher::{METRICS, Publisher};
 use service::{Service, Used};
 
@@ -27,6 +30,9 @@ struct Options {
     rate: u64,
     idle_seconds: u64,
     binary: String,
+    /// `journal.durability`, in turn.
+    journals: Vec<String>,
+    rounds: usize,
 }
 
 fn main() {
@@ -40,7 +46,16 @@ fn main() {
         if options.rate == 0 { "flat out".into() } else { format!("{} messages/s", options.rate) },
     );
     for workers in &options.workers {
-        run(*workers, &options);
+        let mut figures: Vec<Vec<Figures>> = vec![Vec::new(); options.journals.len()];
+        for round in 0..options.rounds {
+            // Each begins a round now and then.
+            for at in (0..options.journals.len()).map(|at| (at + round) % options.journals.len()) {
+                figures[at].push(run(*workers, &options.journals[at], &options));
+            }
+        }
+        if options.rounds > 1 {
+            print_medians(*workers, &options.journals, &figures);
+        }
     }
 }
 
@@ -52,6 +67,8 @@ fn options() -> Options {
         rate: 0,
         idle_seconds: 3,
         binary: env!("CARGO_BIN_EXE_plantd-metric").into(),
+        journals: vec!["fsync".into()],
+        rounds: 1,
     };
     // cargo adds `--bench`.
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
@@ -66,17 +83,19 @@ fn options() -> Options {
             "--rate" => options.rate = number(),
             "--binary" => options.binary = value,
             "--idle" => options.idle_seconds = number(),
-            _ => {
-                panic!("expected --workers, --seconds, --sensors, --rate, --idle or --binary, found {name:?}")
-            }
+            "--journal" => options.journals = value.split(',').map(String::from).collect(),
+            "--rounds" => options.rounds = number() as usize,
+            _ => panic!(
+                "expected --workers, --seconds, --sensors, --rate, --idle, --binary, --journal or --rounds, found {name:?}"
+            ),
         }
     }
     options
 }
 
-fn run(workers: usize, options: &Options) {
+fn run(workers: usize, journal: &str, options: &Options) -> Figures {
     let publisher = Publisher::bind(options.sensors);
-    let service = Service::start(&options.binary, workers, publisher.port());
+    let service = Service::start(&options.binary, workers, journal, publisher.port());
     let mut connection = publisher.accept();
     let (idle_began, idle) = (Instant::now(), service.used());
     std::thread::sleep(Duration::from_secs(options.idle_seconds));
@@ -90,18 +109,21 @@ fn run(workers: usize, options: &Options) {
     let (rss_mib, peak_mib) = service.memory_mib();
     let status = service.get("/status");
     let latency = &status["arrival_to_visible_ms"];
+    let figures =
+        Figures { samples_per_s: samples as f64 / seconds, cpu_ns: used.cpu_s() * 1e9 / samples as f64 };
     println!(
-        "{workers} worker(s), pid {}: {samples} samples, {:.2} M samples/s, {:.4} CPU s per M samples, \
+        "{workers} worker(s), journal {journal}, pid {}: {samples} samples, {:.2} M samples/s, {:.4} CPU s per M samples, \
          {rss_mib:.0} MiB resident (peak {peak_mib:.0}), arrival to visible p50 {:.2} ms p99 {:.2} ms, idle {idle_percent:.2} % of a core",
         service.pid(),
-        samples as f64 / seconds / 1e6,
-        used.cpu_s() / (samples as f64 / 1e6),
+        figures.samples_per_s / 1e6,
+        figures.cpu_ns / 1e3,
         latency["p50"].as_f64().unwrap_or(f64::NAN),
         latency["p99"].as_f64().unwrap_or(f64::NAN),
     );
     print_threads(&used, samples);
     let counted: u64 = METRICS.iter().map(|metric| service.counted(metric)).sum();
     assert_eq!(counted, samples, "the windows should hold every sample sent");
+    figures
 }
 
 /// Nanoseconds a sample of each kind of thread.

@@ -22,12 +22,16 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts the binary with shipped windows and rules, without storage, subscribed to `bus_port`.
-    pub fn start(binary: &str, workers: usize, bus_port: u16) -> Service {
+    /// Starts the binary with shipped windows and rules, without storage, subscribed to `bus_port`. Its journal is in
+    /// the target directory: what is temporary may be in memory, where a sync costs nothing.
+    pub fn start(binary: &str, workers: usize, journal: &str, bus_port: u16) -> Service {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
-        let folder = tempfile::tempdir().expect("a folder for the configuration");
+        let folder =
+            tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder for the configuration");
         let path = folder.path().join("metric.yaml");
-        fs::write(&path, config(workers, bus_port, port)).expect("the folder is writable");
+        let journal =
+            format!("{{ path: '{}', durability: {journal} }}", folder.path().join("journal").display());
+        fs::write(&path, config(workers, &journal, bus_port, port)).expect("the folder is writable");
         let child = Command::new(binary)
             .arg("--config")
             .arg(&path)
@@ -143,13 +147,14 @@ impl Used {
     }
 }
 
-fn config(workers: usize, bus_port: u16, http_port: u16) -> String {
+fn config(workers: usize, journal: &str, bus_port: u16, http_port: u16) -> String {
     format!(
         r#"
 service: {{ type: consumer }}
 bus: {{ endpoint: "tcp://127.0.0.1:{bus_port}", topics: ["metrics.*"] }}
 http: {{ listen: "127.0.0.1:{http_port}" }}
 storage: {{ type: none }}
+journal: {journal}
 performance: {{ worker_count: {workers} }}
 alerts:
   rules:

@@ -147,8 +147,9 @@ impl Snapshot {
         self.restored
     }
 
-    /// The alert machines in it: rule, as the plan numbers it, series, and state.
-    pub fn machines(&self) -> impl Iterator<Item = (u32, SeriesId, Machine)> + '_ {
+    /// The alert machines in it: rule, as the plan numbers it, series, state, and the value of its last
+    /// transition.
+    pub fn machines(&self) -> impl Iterator<Item = (u32, SeriesId, Machine, f64)> + '_ {
         self.machines.iter().flat_map(Machines::restored)
     }
 
