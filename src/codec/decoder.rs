@@ -72,6 +72,8 @@ pub struct Decoder {
     places: HashMap<u64, u32, std::hash::BuildHasherDefault<AsIs>>,
     shapes: Vec<Shape>,
     shapes_bytes: usize,
+    /// [`Sample::seq`] of what is accepted.
+    seq: u32,
     /// Scratch of the JSON codec's fast tier.
     pub(super) scanned: Vec<Scanned>,
     /// Accepted samples, in the body's order.
@@ -111,6 +113,7 @@ impl Decoder {
             places: HashMap::default(),
             shapes: Vec::new(),
             shapes_bytes: 0,
+            seq: if limits.dedup { DEDUP } else { 0 },
             scanned: Vec::new(),
             samples: Vec::new(),
             rejects: Vec::new(),
@@ -254,6 +257,11 @@ impl Decoder {
         true
     }
 
+    /// Whether what follows carries times of its own. Where it does not, each sample is another one.
+    pub(super) fn carries_time(&mut self, carries: bool) {
+        self.seq = if carries && self.limits.dedup { DEDUP } else { 0 };
+    }
+
     /// Accepts one value of the metric `name`, the `place`-th of its message, or turns it away.
     #[inline]
     pub fn push(&mut self, shape: ShapeId, place: usize, name: &str, time_ns: TimeNs, value: f64) {
@@ -284,8 +292,7 @@ impl Decoder {
         if !value.is_finite() {
             return self.reject(Some(name), Reason::NotFinite, value.to_string());
         }
-        let seq = if self.limits.dedup { DEDUP } else { 0 };
-        self.samples.push(Sample { series, seq, time_ns, value });
+        self.samples.push(Sample { series, seq: self.seq, time_ns, value });
     }
 
     #[cold]

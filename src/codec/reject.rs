@@ -76,6 +76,11 @@ impl Reason {
     pub fn is_error(self) -> bool {
         self != Reason::TextField
     }
+
+    /// Whether it is told by what was found: the reason's own text says no more.
+    pub fn is_of_syntax(self) -> bool {
+        matches!(self, Reason::BadLine | Reason::BadTimestamp | Reason::NotANumber | Reason::NotFinite)
+    }
 }
 
 /// One reject: of a sample, or of a whole message where `metric` is absent.

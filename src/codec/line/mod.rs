@@ -87,10 +87,9 @@ fn accept<'a>(
     let tags = if known.is_none() { line.tags()? } else { Vec::new() };
     fields.clear();
     line.fields(fields)?;
-    let time_ns = match line.time()? {
-        Some(time) => precision.nanoseconds(time)?,
-        None => decoder.arrival_ns,
-    };
+    let time = line.time()?;
+    let time_ns = time.map_or(Ok(decoder.arrival_ns), |time| precision.nanoseconds(time))?;
+    decoder.carries_time(time.is_some());
     let before = (decoder.samples.len(), decoder.rejects.len());
     if !decoder.accept_time(time_ns) {
         tell_line(decoder, before.1, text);
