@@ -72,8 +72,6 @@ pub struct Decoder {
     places: HashMap<u64, u32, std::hash::BuildHasherDefault<AsIs>>,
     shapes: Vec<Shape>,
     shapes_bytes: usize,
-    /// [`Sample::seq`] of what is accepted.
-    seq: u32,
     /// Scratch of the JSON codec's fast tier.
     pub(super) scanned: Vec<Scanned>,
     /// Accepted samples, in the body's order.
@@ -113,7 +111,6 @@ impl Decoder {
             places: HashMap::default(),
             shapes: Vec::new(),
             shapes_bytes: 0,
-            seq: if limits.dedup { DEDUP } else { 0 },
             scanned: Vec::new(),
             samples: Vec::new(),
             rejects: Vec::new(),
@@ -257,9 +254,9 @@ impl Decoder {
         true
     }
 
-    /// Whether what follows carries times of its own. Where it does not, each sample is another one.
-    pub(super) fn carries_time(&mut self, carries: bool) {
-        self.seq = if carries && self.limits.dedup { DEDUP } else { 0 };
+    /// Makes every sample from `before` on another one, whatever has its series and time.
+    pub(super) fn tell_apart(&mut self, before: usize) {
+        self.samples[before..].iter_mut().for_each(|sample| sample.seq &= !DEDUP);
     }
 
     /// Accepts one value of the metric `name`, the `place`-th of its message, or turns it away.
@@ -292,7 +289,8 @@ impl Decoder {
         if !value.is_finite() {
             return self.reject(Some(name), Reason::NotFinite, value.to_string());
         }
-        self.samples.push(Sample { series, seq: self.seq, time_ns, value });
+        let seq = if self.limits.dedup { DEDUP } else { 0 };
+        self.samples.push(Sample { series, seq, time_ns, value });
     }
 
     #[cold]

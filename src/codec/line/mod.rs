@@ -50,7 +50,11 @@ impl Codec for LineProtocol {
 
     fn decode(&self, body: &[u8], decoder: &mut Decoder) -> Result<(), Malformed> {
         let before = decoder.samples.len();
-        decode_fully(body, self.precision, decoder);
+        let all_have_times = decode_fully(body, self.precision, decoder);
+        // Those that have none got the arrival clock's, and a body is of one kind.
+        if !all_have_times {
+            decoder.tell_apart(before);
+        }
         if self.is_whole && decoder.rejected() > 0 {
             decoder.samples.truncate(before);
         }
@@ -58,22 +62,25 @@ impl Codec for LineProtocol {
     }
 }
 
-/// Decodes any body, known or not.
-fn decode_fully(body: &[u8], precision: Precision, decoder: &mut Decoder) {
+/// Decodes any body, known or not. Tells whether all lines that were taken have times.
+fn decode_fully(body: &[u8], precision: Precision, decoder: &mut Decoder) -> bool {
     let mut fields = Vec::new();
+    let mut all_have_times = true;
     for line in Lines::new(body) {
-        one(line, precision, &mut fields, decoder);
+        all_have_times &= one(line, precision, &mut fields, decoder);
     }
+    all_have_times
 }
 
-/// Decodes one line, which is neither empty nor a comment. `fields` is scratch.
-fn one<'a>(line: &'a [u8], precision: Precision, fields: &mut Vec<Field<'a>>, decoder: &mut Decoder) {
+/// Decodes one line, which is neither empty nor a comment. `fields` is scratch. False if it was taken and has no time.
+fn one<'a>(line: &'a [u8], precision: Precision, fields: &mut Vec<Field<'a>>, decoder: &mut Decoder) -> bool {
     decoder.messages += 1;
     let read = std::str::from_utf8(line).map_err(|_| Wrong::new(Reason::BadLine, "expected UTF-8"));
     let accepted = read.and_then(|text| accept(text, precision, fields, decoder));
-    if let Err(wrong) = accepted {
+    accepted.unwrap_or_else(|wrong| {
         decoder.reject(None, wrong.reason, in_line(&wrong.found, line));
-    }
+        true
+    })
 }
 
 fn accept<'a>(
@@ -81,7 +88,7 @@ fn accept<'a>(
     precision: Precision,
     fields: &mut Vec<Field<'a>>,
     decoder: &mut Decoder,
-) -> Result<(), Wrong> {
+) -> Result<bool, Wrong> {
     let mut line = Line::new(text)?;
     let known = decoder.known_shape(line.key.as_bytes(), b"");
     let tags = if known.is_none() { line.tags()? } else { Vec::new() };
@@ -89,11 +96,10 @@ fn accept<'a>(
     line.fields(fields)?;
     let time = line.time()?;
     let time_ns = time.map_or(Ok(decoder.arrival_ns), |time| precision.nanoseconds(time))?;
-    decoder.carries_time(time.is_some());
     let before = (decoder.samples.len(), decoder.rejects.len());
     if !decoder.accept_time(time_ns) {
         tell_line(decoder, before.1, text);
-        return Ok(());
+        return Ok(true);
     }
     let shape = match known {
         Some(shape) => shape,
@@ -111,7 +117,7 @@ fn accept<'a>(
     }
     keep_last(&mut decoder.samples, before.0);
     tell_line(decoder, before.1, text);
-    Ok(())
+    Ok(time.is_some())
 }
 
 /// A target is spelled by measurement and tags as they stand in the line.

@@ -198,16 +198,22 @@ fn bad_lines_are_told_and_their_neighbours_pass() {
     );
 }
 
-/// A line without a time is an observation of its own: no other has its time.
+/// A line without a time is an observation of its own, and all of a body are of one kind.
 #[test]
 fn what_carries_a_time_is_known_when_it_is_sent_again() {
     let catalog = Arc::new(Catalog::new(CatalogLimits::default()));
-    for dedup in [true, false] {
+    for (dedup, body, expected) in [
+        (true, "m v=1 1\nm v=1 2", [true, true]),
+        (true, "m v=1 1\nm v=1", [false, false]),
+        (true, "m v=1\nbad\nm v=2", [false, false]),
+        (true, "m v=1 1\nm v=bad\nm v=2 2", [true, true]),
+        (false, "m v=1 1\nm v=1 2", [false, false]),
+    ] {
         let mut decoder = Decoder::new(catalog.clone(), Limits { dedup, ..Limits::default() });
         decoder.begin(NOW);
-        USUAL.decode(b"m v=1 1\nm v=1\nm v=1 2", &mut decoder).unwrap();
+        USUAL.decode(body.as_bytes(), &mut decoder).unwrap();
         let marked: Vec<bool> = decoder.samples.iter().map(Sample::is_dedup).collect();
-        assert_eq!(marked, [dedup, false, dedup]);
+        assert_eq!(marked, expected, "{body}");
     }
 }
 
