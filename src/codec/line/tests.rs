@@ -408,7 +408,7 @@ proptest! {
 /// Bodies that would take hours if something in them were looked for again and again.
 #[test]
 fn hostile_bodies_take_linear_time() {
-    const LEN: usize = 4 << 20;
+    const LEN: usize = 1 << 20;
     let repeated = |start: &str, part: &str, end: &str| {
         format!("{start}{}{end}", part.repeat(LEN / part.len())).into_bytes()
     };
@@ -447,7 +447,7 @@ fn hostile_bodies_take_linear_time() {
         decoder.begin(NOW);
         let began = Instant::now();
         USUAL.decode(&body, &mut decoder).unwrap();
-        assert!(began.elapsed() < Duration::from_secs(20), "{what}: {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(10), "{what}: {:?}", began.elapsed());
         assert!(decoder.rejects.len() <= REJECTS_TOLD_MAX, "{what}");
     }
 }
