@@ -295,6 +295,15 @@ fn all_or_nothing_where_it_is_asked_for() {
     assert_eq!(decode_as(&protocol, b"m v=1 1\nbad\nm v=2 2"), ["!1 bad_line: missing fields"]);
 }
 
+#[test]
+fn many_fields_are_found_in_any_order() {
+    let fields: Vec<String> = (0..100).map(|at| format!("f{at}={at}")).collect();
+    let reversed: Vec<&str> = fields.iter().rev().map(String::as_str).collect();
+    let mut told = decode(&format!("m {} 1\nm {} 1", fields.join(","), reversed.join(",")));
+    let second = told.split_off(100);
+    assert!(told.iter().eq(second.iter().rev()) && told[42] == "m{} f42=42@1", "{told:?}");
+}
+
 /// A text that a line can hold: not empty, no line break, no backslash at its end or before a character that it would escape.
 fn name() -> impl Strategy<Value = String> {
     prop_oneof![4 => "[a-c]{1,2}", 2 => "[a-c,= \"'éü#]{1,6}", 1 => "[a-z]{0,3}(\\\\[a-z]){1,2}"]
