@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //! - `running`: the service within the test's process, and an HTTP client
-//! - `ingest`: bodies in; `raw`: raw samples out; `aggregate`, `windows`: windows out
+//! - `ingest`: bodies in; `influx`: lines in; `raw`: raw samples out; `aggregate`, `windows`: windows out
 //! - `status`: health, status, storage, series, rejects; `exposition`: `/metrics`
 //! - `alerts`: rules, states, the webhook; `hostile`: what nobody should send
 
@@ -14,6 +14,8 @@ mod alerts;
 mod exposition;
 #[path = "service/hostile.rs"]
 mod hostile;
+#[path = "service/influx.rs"]
+mod influx;
 #[path = "service/ingest.rs"]
 mod ingest;
 #[path = "service/raw.rs"]

@@ -44,12 +44,23 @@ impl Default for Limits {
 /// Shapes that a decoder remembers; past that it starts afresh.
 const SHAPES_LEN_MAX: usize = 1 << 17;
 
+/// Bytes of spellings and names that a decoder remembers; past that it starts afresh, too.
+const SHAPES_BYTES_MAX: usize = 64 << 20;
+
+/// Metrics of a shape that are looked through one by one.
+const METRICS_LOOKED_THROUGH_MAX: usize = 32;
+
+/// Rejects of a body that are told one by one; more of them are counted by reason only.
+pub const REJECTS_TOLD_MAX: usize = 10_000;
+
 /// A target as spelled, and the series of its metrics by place.
 struct Shape {
     service: Box<[u8]>,
     tags: Box<[u8]>,
     target: Arc<Target>,
     metrics: Vec<(Box<str>, SeriesId)>,
+    /// The same by name, once there are many.
+    by_name: HashMap<Box<str>, SeriesId, rapidhash::fast::RandomState>,
 }
 
 /// Decodes bodies into samples, with limits, a cache of shapes and a list of rejects.
@@ -60,12 +71,15 @@ pub struct Decoder {
     /// Hash of the spelling -> place in `shapes`; collisions are told apart by the bytes.
     places: HashMap<u64, u32, std::hash::BuildHasherDefault<AsIs>>,
     shapes: Vec<Shape>,
+    shapes_bytes: usize,
     /// Scratch of the JSON codec's fast tier.
     pub(super) scanned: Vec<Scanned>,
     /// Accepted samples, in the body's order.
     pub samples: Vec<Sample>,
-    /// What was turned away.
+    /// What was turned away: the first [`REJECTS_TOLD_MAX`].
     pub rejects: Vec<Reject>,
+    /// Why more was turned away than `rejects` tells, and why something was passed over that is no error.
+    pub untold: Vec<Reason>,
     /// Messages seen, good and bad.
     pub messages: u64,
     /// Arrival clock: the event time of samples that carry none.
@@ -79,6 +93,7 @@ pub struct Decoder {
 pub(super) struct Mark {
     samples: usize,
     rejects: usize,
+    untold: usize,
     messages: u64,
 }
 
@@ -95,9 +110,11 @@ impl Decoder {
             hasher: rapidhash::fast::RandomState::new(),
             places: HashMap::default(),
             shapes: Vec::new(),
+            shapes_bytes: 0,
             scanned: Vec::new(),
             samples: Vec::new(),
             rejects: Vec::new(),
+            untold: Vec::new(),
             messages: 0,
             arrival_ns: 0,
             default_service: String::new(),
@@ -109,18 +126,25 @@ impl Decoder {
         self.arrival_ns = arrival_ns;
         self.samples.clear();
         self.rejects.clear();
+        self.untold.clear();
         self.messages = 0;
     }
 
     /// Where it is, to come back to.
     pub(super) fn mark(&self) -> Mark {
-        Mark { samples: self.samples.len(), rejects: self.rejects.len(), messages: self.messages }
+        Mark {
+            samples: self.samples.len(),
+            rejects: self.rejects.len(),
+            untold: self.untold.len(),
+            messages: self.messages,
+        }
     }
 
     /// Forgets what was decoded after `mark`.
     pub(super) fn roll_back(&mut self, mark: Mark) {
         self.samples.truncate(mark.samples);
         self.rejects.truncate(mark.rejects);
+        self.untold.truncate(mark.untold);
         self.messages = mark.messages;
     }
 
@@ -131,8 +155,22 @@ impl Decoder {
 
     /// Turns a sample, or with no metric the whole message, away.
     pub fn reject(&mut self, metric: Option<&str>, reason: Reason, found: impl Into<String>) {
+        if self.rejects.len() >= REJECTS_TOLD_MAX {
+            return self.untold.push(reason);
+        }
         let metric = metric.map(|name| super::reject::excerpt(name.as_bytes()));
         self.rejects.push(Reject { index: self.index(), metric, reason, found: found.into() });
+    }
+
+    /// Passes something over that is no sample and no error: it is counted.
+    pub fn pass_over(&mut self, reason: Reason) {
+        debug_assert!(!reason.is_error());
+        self.untold.push(reason);
+    }
+
+    /// How many samples and messages were turned away.
+    pub fn rejected(&self) -> usize {
+        self.rejects.len() + self.untold.iter().filter(|reason| reason.is_error()).count()
     }
 
     /// The shape spelled by `service` and `tags`, if it is known.
@@ -172,10 +210,12 @@ impl Decoder {
                 ));
             }
         }
-        if self.shapes.len() >= SHAPES_LEN_MAX {
+        if self.shapes.len() >= SHAPES_LEN_MAX || self.shapes_bytes >= SHAPES_BYTES_MAX {
             self.shapes.clear();
             self.places.clear();
+            self.shapes_bytes = 0;
         }
+        self.shapes_bytes += service.len() + tags.len();
         // A tag without a value is no tag.
         let target = Target::new(name, pairs.iter().copied().filter(|(_, value)| !value.is_empty()));
         let place = self.shapes.len() as u32;
@@ -185,6 +225,7 @@ impl Decoder {
             tags: tags.into(),
             target: Arc::new(target),
             metrics: Vec::new(),
+            by_name: HashMap::default(),
         });
         Ok(ShapeId(place))
     }
@@ -213,6 +254,11 @@ impl Decoder {
         true
     }
 
+    /// Makes every sample from `before` on another one, whatever has its series and time.
+    pub(super) fn tell_apart(&mut self, before: usize) {
+        self.samples[before..].iter_mut().for_each(|sample| sample.seq &= !DEDUP);
+    }
+
     /// Accepts one value of the metric `name`, the `place`-th of its message, or turns it away.
     #[inline]
     pub fn push(&mut self, shape: ShapeId, place: usize, name: &str, time_ns: TimeNs, value: f64) {
@@ -229,9 +275,10 @@ impl Decoder {
     /// The series of the metric `name`, the `place`-th of its message, if the shape has it.
     #[inline]
     pub(super) fn known_series(&self, shape: ShapeId, place: usize, name: &str) -> Option<SeriesId> {
-        let metrics = &self.shapes[shape.0 as usize].metrics;
+        let Shape { metrics, by_name, .. } = &self.shapes[shape.0 as usize];
         match metrics.get(place) {
             Some((known, id)) if **known == *name => Some(*id),
+            _ if metrics.len() > METRICS_LOOKED_THROUGH_MAX => by_name.get(name).copied(),
             _ => metrics.iter().find(|(known, _)| **known == *name).map(|(_, id)| *id),
         }
     }
@@ -257,7 +304,14 @@ impl Decoder {
             Full::Series => (Reason::SeriesLimit, String::new()),
             Full::Service => (Reason::ServiceLimit, known.target.service.to_string()),
         })?;
-        self.shapes[shape.0 as usize].metrics.push((name.into(), id));
+        self.shapes_bytes += name.len();
+        let Shape { metrics, by_name, .. } = &mut self.shapes[shape.0 as usize];
+        metrics.push((name.into(), id));
+        if metrics.len() > METRICS_LOOKED_THROUGH_MAX {
+            // All of them when the limit is passed, then each as it comes.
+            let named = metrics[by_name.len()..].iter().map(|(name, id)| (name.clone(), *id));
+            by_name.extend(named);
+        }
         Ok(id)
     }
 }

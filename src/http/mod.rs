@@ -1,7 +1,8 @@
 //! The API: routes, and the accept loop with its limits.
 //!
 //! # Layout
-//! - [`receive`]: bodies in, whatever their format; [`ingest`]: the documented JSON's answers
+//! - [`receive`]: bodies in, whatever their format; [`ingest`]: the documented JSON's answers;
+//!   [`influx`]: InfluxDB's paths and answers
 //! - [`aggregate`]: windows out; [`raw`]: raw samples out
 //! - [`status`]: health, status, alerts, rejects; [`exposition`]: `/metrics`
 //! - [`params`], [`error`]: what all handlers share; [`serve`]: connections and their limits; `patience`: clients that
@@ -10,6 +11,7 @@
 pub mod aggregate;
 pub mod error;
 pub mod exposition;
+pub mod influx;
 pub mod ingest;
 mod pack;
 pub mod params;
@@ -217,7 +219,7 @@ const ROUTES: &[&str] = &[
 pub fn router(app: Arc<App>) -> Router {
     // Where a storage's settings have Prometheus scrape us, beside the usual path.
     let mut scraped = app.config.metrics_paths.clone();
-    scraped.retain(|path| !ROUTES.contains(&path.as_str()));
+    scraped.retain(|path| !ROUTES.iter().chain(influx::ROUTES).any(|route| route == path));
     scraped.sort();
     scraped.dedup();
     let routes =
@@ -236,6 +238,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/status", get(status::status))
         .route("/storage/status", get(status::storage))
         .route("/metrics", get(exposition::metrics))
+        .merge(influx::routes())
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::disable())
@@ -244,7 +247,7 @@ pub fn router(app: Arc<App>) -> Router {
 
 async fn not_found() -> ApiError {
     let detail = "expected one of /api/v1/{metrics, metrics/batch, metrics/aggregate, series, alerts, rejected}, \
-        /health, /livez, /readyz, /status, /storage/status, /metrics";
+        /health, /livez, /readyz, /status, /storage/status, /metrics, /write, /api/v2/write, /api/v3/write_lp";
     ApiError { status: StatusCode::NOT_FOUND, error: "not_found", detail: detail.into() }
 }
 

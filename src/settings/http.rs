@@ -64,10 +64,18 @@ pub struct IngestSettings {
 }
 
 /// Section `ingest.dedup`: one key for each input format. A new format adds its field and its row.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DedupSettings {
     /// The documented JSON, in which several observations may share a second. Default off.
     pub json: bool,
+    /// InfluxDB's line protocol, in which a series has one value a time. Default on.
+    pub line: bool,
+}
+
+impl Default for DedupSettings {
+    fn default() -> Self {
+        DedupSettings { json: false, line: true }
+    }
 }
 
 impl DedupSettings {
@@ -75,6 +83,7 @@ impl DedupSettings {
     pub fn of(&self, format: &str) -> bool {
         match format {
             "json" => self.json,
+            "line" => self.line,
             _ => false,
         }
     }
@@ -120,4 +129,5 @@ section! { IngestSettings requires [] {
 
 section! { DedupSettings requires [] {
     "json" => json: BOOL,
+    "line" => line: BOOL,
 } }
