@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //! - `running`: the service within the test's process, and an HTTP client
-//! - `ingest`: bodies in; `raw`: raw samples out; `aggregate`, `windows`: windows out
+//! - `ingest`, `otlp`: bodies in; `raw`: raw samples out; `aggregate`, `windows`: windows out
 //! - `status`: health, status, storage, series, rejects; `exposition`: `/metrics`
 //! - `alerts`: rules, states, the webhook; `hostile`: what nobody should send
 
@@ -16,6 +16,8 @@ mod exposition;
 mod hostile;
 #[path = "service/ingest.rs"]
 mod ingest;
+#[path = "service/otlp.rs"]
+mod otlp;
 #[path = "service/raw.rs"]
 mod raw;
 #[allow(dead_code, reason = "each file of tests uses its part")]

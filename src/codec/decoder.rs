@@ -12,6 +12,7 @@ use operators::sample::{DEDUP, DurationNs, Sample, SeriesId, TimeNs};
 use operators::series::Target;
 
 use super::json::scan::Scanned;
+use super::otlp::points::Memory;
 use super::reject::{Reason, Reject};
 
 /// What makes a sample acceptable.
@@ -62,6 +63,8 @@ pub struct Decoder {
     shapes: Vec<Shape>,
     /// Scratch of the JSON codec's fast tier.
     pub(super) scanned: Vec<Scanned>,
+    /// What the OTLP codecs keep.
+    pub(super) otlp: Memory,
     /// Accepted samples, in the body's order.
     pub samples: Vec<Sample>,
     /// What was turned away.
@@ -96,6 +99,7 @@ impl Decoder {
             places: HashMap::default(),
             shapes: Vec::new(),
             scanned: Vec::new(),
+            otlp: Memory::default(),
             samples: Vec::new(),
             rejects: Vec::new(),
             messages: 0,
@@ -110,6 +114,11 @@ impl Decoder {
         self.samples.clear();
         self.rejects.clear();
         self.messages = 0;
+    }
+
+    /// Tags that a series may have.
+    pub(super) fn tags_len_max(&self) -> usize {
+        self.limits.tags_len_max
     }
 
     /// Where it is, to come back to.

@@ -8,10 +8,12 @@
 //! - [`reject`]: the reasons, counted; the last rejects, kept
 //! - [`time`]: event times as text and as numbers
 //! - [`json`]: the documented JSON and the flat shapes on plantd's bus; its fast tier in `json/scan.rs`
+//! - [`otlp`]: OTLP metrics, in protobuf and in JSON
 
 pub mod decoder;
 pub mod exposition;
 pub mod json;
+pub mod otlp;
 pub mod reject;
 pub mod time;
 
@@ -30,4 +32,4 @@ pub trait Codec: Sync {
 }
 
 /// All input formats.
-pub static CODECS: &[&dyn Codec] = &[&json::Json];
+pub static CODECS: &[&dyn Codec] = &[&json::Json, &otlp::OtlpProtobuf, &otlp::OtlpJson];

@@ -61,6 +61,12 @@ reasons! {
     ServiceLimit = "service_limit", "no room for a new series of this service: windows.series_per_service_max is reached";
     /// Nothing to observe in a message.
     NoMetrics = "no_metrics", "expected metrics, found none";
+    /// A point that lacks something, or contradicts itself.
+    BadPoint = "bad_point", "expected a point of the format's data model";
+    /// A point that says that there is no value at its time: counted, and no error of the sender's.
+    NoValue = "no_value", "a point that says that it has no value";
+    /// A histogram with too many buckets, or a summary with too many quantiles.
+    TooManyBuckets = "too_many_buckets", "more buckets or quantiles than a point may have";
     /// A request's body is over the limit.
     BodyTooLarge = "body_too_large", "body larger than http.body_max";
     /// A request's body is cut off, or not packed as it says.

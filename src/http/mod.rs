@@ -1,7 +1,7 @@
 //! The API: routes, and the accept loop with its limits.
 //!
 //! # Layout
-//! - [`receive`]: bodies in, whatever their format; [`ingest`]: the documented JSON's answers
+//! - [`receive`]: bodies in, whatever their format; [`ingest`]: the documented JSON's answers; [`otlp`]: OTLP's
 //! - [`aggregate`]: windows out; [`raw`]: raw samples out
 //! - [`status`]: health, status, alerts, rejects; [`exposition`]: `/metrics`
 //! - [`params`], [`error`]: what all handlers share; [`serve`]: connections and their limits; `pack`: gzip
@@ -10,6 +10,7 @@ pub mod aggregate;
 pub mod error;
 pub mod exposition;
 pub mod ingest;
+pub mod otlp;
 mod pack;
 pub mod params;
 pub mod raw;
@@ -209,6 +210,7 @@ const ROUTES: &[&str] = &[
     "/status",
     "/storage/status",
     "/metrics",
+    "/v1/metrics",
 ];
 
 /// All routes.
@@ -234,6 +236,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/status", get(status::status))
         .route("/storage/status", get(status::storage))
         .route("/metrics", get(exposition::metrics))
+        .route("/v1/metrics", post(otlp::post))
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::disable())
@@ -242,7 +245,7 @@ pub fn router(app: Arc<App>) -> Router {
 
 async fn not_found() -> ApiError {
     let detail = "expected one of /api/v1/{metrics, metrics/batch, metrics/aggregate, series, alerts, rejected}, \
-        /health, /livez, /readyz, /status, /storage/status, /metrics";
+        /v1/metrics, /health, /livez, /readyz, /status, /storage/status, /metrics";
     ApiError { status: StatusCode::NOT_FOUND, error: "not_found", detail: detail.into() }
 }
 

@@ -64,10 +64,19 @@ pub struct IngestSettings {
 }
 
 /// Section `ingest.dedup`: one key for each input format. A new format adds its field and its row.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DedupSettings {
     /// The documented JSON, in which several observations may share a second. Default off.
     pub json: bool,
+    /// OTLP, of which a series has one point a time: its exporters send a request again whose answer got lost.
+    /// Default on.
+    pub otlp: bool,
+}
+
+impl Default for DedupSettings {
+    fn default() -> Self {
+        DedupSettings { json: false, otlp: true }
+    }
 }
 
 impl DedupSettings {
@@ -75,6 +84,7 @@ impl DedupSettings {
     pub fn of(&self, format: &str) -> bool {
         match format {
             "json" => self.json,
+            "otlp" | "otlp_json" => self.otlp,
             _ => false,
         }
     }
@@ -120,4 +130,5 @@ section! { IngestSettings requires [] {
 
 section! { DedupSettings requires [] {
     "json" => json: BOOL,
+    "otlp" => otlp: BOOL,
 } }

@@ -52,6 +52,7 @@ const EVERY_KEY: &[(&str, &str, &str)] = &[
     ("ingest.idempotency_keys_max", "0", ""),
     ("ingest.idempotency_retention", "1d", ""),
     ("ingest.dedup.json", "true", ""),
+    ("ingest.dedup.otlp", "false", ""),
     ("windows.pane", "5s", ""),
     ("windows.tiers", "10s for 2h,30s for 2d", r#"["10s for 2h", "30s for 2d"]"#),
     ("windows.lateness", "0s", ""),
