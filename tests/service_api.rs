@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //! - `running`: the service within the test's process, and an HTTP client
-//! - `ingest`, `otlp`: bodies in; `raw`: raw samples out; `aggregate`, `windows`: windows out
+//! - `ingest`, `otlp`: bodies in, `statsd`: datagrams; `raw`: raw samples out; `aggregate`, `windows`: windows out
 //! - `status`: health, status, storage, series, rejects; `exposition`: `/metrics`
 //! - `alerts`: rules, states, the webhook; `hostile`: what nobody should send
 
@@ -23,6 +23,8 @@ mod raw;
 #[allow(dead_code, reason = "each file of tests uses its part")]
 #[path = "service/running.rs"]
 mod running;
+#[path = "service/statsd.rs"]
+mod statsd;
 #[path = "service/status.rs"]
 mod status;
 #[path = "service/windows.rs"]

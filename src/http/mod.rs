@@ -112,6 +112,8 @@ pub struct App {
     pub journal: Box<dyn Fn() -> Value + Send + Sync>,
     /// What the bus counts.
     pub bus: Box<dyn Fn() -> Vec<(String, u64)> + Send + Sync>,
+    /// What the StatsD listener counts.
+    pub statsd: Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>,
     /// Limit of pane memory, for `/status`.
     pub memory_budget_bytes: u64,
 }
