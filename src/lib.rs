@@ -4,6 +4,7 @@
 //! - [`service`]: start and stop, told as a story
 //! - [`arguments`], [`settings`]: command line, YAML file, environment -> validated settings
 //! - [`bus`]: ZeroMQ transport; [`codec`]: bytes -> samples; [`intake`]: the one door down
+//! - [`statsd`]: StatsD over UDP
 //! - [`journal`]: the log of epochs on disk; [`keeper`]: writes, syncs and shortens it; [`checkpoint`]: state at
 //!   one epoch; [`recovery`]: both -> state, at the start; [`requests`]: which must not count twice
 //! - [`http`]: the API; [`health`]: asking a running one
@@ -37,4 +38,5 @@ pub mod requests;
 pub mod service;
 pub mod settings;
 pub mod sinks;
+pub mod statsd;
 pub mod telemetry;

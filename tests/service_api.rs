@@ -2,7 +2,8 @@
 //!
 //! # Layout
 //! - `running`: the service within the test's process, and an HTTP client
-//! - `ingest`: bodies in; `influx`: lines in; `raw`: raw samples out; `aggregate`, `windows`: windows out
+//! - `ingest`, `influx`, `otlp`: bodies in; `statsd`: datagrams
+//! - `raw`: raw samples out; `aggregate`, `windows`: windows out
 //! - `status`: health, status, storage, series, rejects; `exposition`: `/metrics`
 //! - `alerts`: rules, states, the webhook; `hostile`: what nobody should send
 
@@ -18,11 +19,15 @@ mod hostile;
 mod influx;
 #[path = "service/ingest.rs"]
 mod ingest;
+#[path = "service/otlp.rs"]
+mod otlp;
 #[path = "service/raw.rs"]
 mod raw;
 #[allow(dead_code, reason = "each file of tests uses its part")]
 #[path = "service/running.rs"]
 mod running;
+#[path = "service/statsd.rs"]
+mod statsd;
 #[path = "service/status.rs"]
 mod status;
 #[path = "service/windows.rs"]

@@ -12,6 +12,7 @@ use operators::sample::{DEDUP, DurationNs, Sample, SeriesId, TimeNs};
 use operators::series::Target;
 
 use super::json::scan::Scanned;
+use super::otlp::points::Memory;
 use super::reject::{Reason, Reject};
 
 /// What makes a sample acceptable.
@@ -74,6 +75,8 @@ pub struct Decoder {
     shapes_bytes: usize,
     /// Scratch of the JSON codec's fast tier.
     pub(super) scanned: Vec<Scanned>,
+    /// What the OTLP codecs keep.
+    pub(super) otlp: Memory,
     /// Accepted samples, in the body's order.
     pub samples: Vec<Sample>,
     /// What was turned away: the first [`REJECTS_TOLD_MAX`].
@@ -112,6 +115,7 @@ impl Decoder {
             shapes: Vec::new(),
             shapes_bytes: 0,
             scanned: Vec::new(),
+            otlp: Memory::default(),
             samples: Vec::new(),
             rejects: Vec::new(),
             untold: Vec::new(),
@@ -128,6 +132,11 @@ impl Decoder {
         self.rejects.clear();
         self.untold.clear();
         self.messages = 0;
+    }
+
+    /// Tags that a series may have.
+    pub(super) fn tags_len_max(&self) -> usize {
+        self.limits.tags_len_max
     }
 
     /// Where it is, to come back to.

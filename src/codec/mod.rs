@@ -9,12 +9,16 @@
 //! - [`time`]: event times as text and as numbers
 //! - [`json`]: the documented JSON and the flat shapes on plantd's bus; its fast tier in `json/scan.rs`
 //! - [`line`]: InfluxDB's line protocol
+//! - [`otlp`]: OTLP metrics, in protobuf and in JSON
+//! - [`statsd`]: StatsD's lines, and what they come to within an interval
 
 pub mod decoder;
 pub mod exposition;
 pub mod json;
 pub mod line;
+pub mod otlp;
 pub mod reject;
+pub mod statsd;
 pub mod time;
 
 use decoder::Decoder;
@@ -32,4 +36,4 @@ pub trait Codec: Sync {
 }
 
 /// All input formats.
-pub static CODECS: &[&dyn Codec] = &[&json::Json, &line::USUAL];
+pub static CODECS: &[&dyn Codec] = &[&json::Json, &line::USUAL, &otlp::OtlpProtobuf, &otlp::OtlpJson];

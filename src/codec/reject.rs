@@ -65,6 +65,22 @@ reasons! {
     BadLine = "bad_line", "expected a line of InfluxDB's protocol";
     /// A field that holds text: no sample, and no error.
     TextField = "text_field", "a field that holds text is passed over";
+    /// A point that lacks something, or contradicts itself.
+    BadPoint = "bad_point", "expected a point of the format's data model";
+    /// A point that says that there is no value at its time: counted, and no error of the sender's.
+    NoValue = "no_value", "a point that says that it has no value";
+    /// A histogram with too many buckets, or a summary with too many quantiles.
+    TooManyBuckets = "too_many_buckets", "more buckets or quantiles than a point may have";
+    /// A StatsD line of a type that there is not.
+    UnknownType = "unknown_type", "expected a type of StatsD: c, g, ms, h, d or s";
+    /// A StatsD sample rate that is none.
+    BadSampleRate = "bad_sample_rate", "expected a sample rate above 0 and at most 1";
+    /// A StatsD counter that is to go down.
+    NegativeStep = "negative_step", "expected a counter to go up";
+    /// `statsd.series_max` or `statsd.set_values_max` is reached.
+    StatsdLimit = "statsd_limit", "no room to count it: a limit of statsd is reached";
+    /// A datagram is over the limit.
+    DatagramTooLong = "datagram_too_long", "datagram longer than statsd.datagram_max";
     /// A request's body is over the limit.
     BodyTooLarge = "body_too_large", "body larger than http.body_max";
     /// A request's body is cut off, or not packed as it says.

@@ -258,6 +258,9 @@ fn own(app: &App, families: &mut Families) {
     {
         counter(&format!("bus_{name}"), "See the bus's counters", none(), value as f64);
     }
+    for (name, value) in (app.statsd)().into_iter().filter(|(name, _)| *name != "series") {
+        counter(&format!("statsd_{name}"), "See the StatsD listener's counters", none(), value as f64);
+    }
     let mut gauge = |name: &str, help: &str, value: f64| {
         families.add(&format!("plantd_metric_{name}"), "gauge", help, String::new(), value);
     };
@@ -272,6 +275,9 @@ fn own(app: &App, families: &mut Families) {
     );
     for (name, value) in app.bus_counters().into_iter().filter(|(name, _)| name.ends_with(OPEN_CONNECTIONS)) {
         gauge(&format!("bus_{name}"), "Connections of the bus that are open now", value as f64);
+    }
+    if let Some((_, value)) = (app.statsd)().into_iter().find(|(name, _)| *name == "series") {
+        gauge("statsd_series", "Series that the StatsD listener counts", value as f64);
     }
     gauge("alerts_active", "Alerts pending or firing", app.board.active_len() as f64);
     for (name, help, latency) in [

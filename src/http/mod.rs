@@ -1,8 +1,8 @@
 //! The API: routes, and the accept loop with its limits.
 //!
 //! # Layout
-//! - [`receive`]: bodies in, whatever their format; [`ingest`]: the documented JSON's answers;
-//!   [`influx`]: InfluxDB's paths and answers
+//! - [`receive`]: bodies in, whatever their format; [`ingest`]: the documented JSON's answers; [`influx`]: InfluxDB's;
+//!   [`otlp`]: OTLP's
 //! - [`aggregate`]: windows out; [`raw`]: raw samples out
 //! - [`status`]: health, status, alerts, rejects; [`exposition`]: `/metrics`
 //! - [`params`], [`error`]: what all handlers share; [`serve`]: connections and their limits; `patience`: clients that
@@ -13,6 +13,7 @@ pub mod error;
 pub mod exposition;
 pub mod influx;
 pub mod ingest;
+pub mod otlp;
 mod pack;
 pub mod params;
 mod patience;
@@ -115,6 +116,8 @@ pub struct App {
     pub journal: Box<dyn Fn() -> Value + Send + Sync>,
     /// What the bus counts.
     pub bus: Box<dyn Fn() -> Vec<(String, u64)> + Send + Sync>,
+    /// What the StatsD listener counts.
+    pub statsd: Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>,
     /// Limit of pane memory, for `/status`.
     pub memory_budget_bytes: u64,
 }
@@ -213,6 +216,7 @@ const ROUTES: &[&str] = &[
     "/status",
     "/storage/status",
     "/metrics",
+    "/v1/metrics",
 ];
 
 /// All routes.
@@ -239,6 +243,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/storage/status", get(status::storage))
         .route("/metrics", get(exposition::metrics))
         .merge(influx::routes())
+        .route("/v1/metrics", post(otlp::post))
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::disable())
@@ -247,7 +252,8 @@ pub fn router(app: Arc<App>) -> Router {
 
 async fn not_found() -> ApiError {
     let detail = "expected one of /api/v1/{metrics, metrics/batch, metrics/aggregate, series, alerts, rejected}, \
-        /health, /livez, /readyz, /status, /storage/status, /metrics, /write, /api/v2/write, /api/v3/write_lp";
+        /write, /api/v2/write, /api/v3/write_lp, /v1/metrics, /health, /livez, /readyz, /status, /storage/status, \
+        /metrics";
     ApiError { status: StatusCode::NOT_FOUND, error: "not_found", detail: detail.into() }
 }
 

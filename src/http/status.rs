@@ -68,6 +68,7 @@ pub async fn status(State(app): State<Arc<App>>) -> Json<Value> {
         "arrival_to_visible_ms": visible.quantiles_s.iter().map(|(q, s)| (format!("p{}", q * 100.0), s * 1e3)).collect::<std::collections::BTreeMap<_, _>>(),
         "journal": (app.journal)(),
         "bus": app.bus_counters().into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+        "statsd": (app.statsd)().into_iter().collect::<std::collections::BTreeMap<_, _>>(),
         "alerts": { "active": app.board.active_len(), "rules": app.board.rules().len() },
     }))
 }

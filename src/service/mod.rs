@@ -1,7 +1,7 @@
 //! The service: start and stop, told as a story.
 //!
 //! Start: the embedded bus, so that others can join; engine, storage and notifier; the API; the bus's
-//! receiving side; the producer last, so that its first message finds a subscriber. Stop: the other way
+//! receiving side and StatsD's; the producer last, so that its first message finds a subscriber. Stop: the other way
 //! round, so that everything taken in still reaches its place.
 
 mod backends;
@@ -30,6 +30,7 @@ use crate::intake::Clock;
 use crate::journal::files::{Files, RealFiles};
 use crate::producer::{Producer, ProducerConfig};
 use crate::settings::{Mode, Settings};
+use crate::statsd::{Listener, StatsdCounters, StatsdFeed};
 use consumer::{BusFeed, Consumer, Places};
 
 /// Why the service can't start.
@@ -45,6 +46,8 @@ pub enum StartError {
     Notifier(String),
     /// The bus.
     Bus(String),
+    /// The StatsD listener.
+    Statsd(String),
     /// The API.
     Http(String),
     /// The producer.
@@ -61,6 +64,7 @@ impl fmt::Display for StartError {
             StartError::Storage(why) => ("storage", why),
             StartError::Notifier(why) => ("alerts.webhook_url", why),
             StartError::Bus(why) => ("bus", why),
+            StartError::Statsd(why) => ("statsd.listen", why),
             StartError::Http(why) => ("http.listen", why),
             StartError::Producer(why) => ("collection", why),
             StartError::Thread(why) => ("thread", why),
@@ -87,8 +91,11 @@ pub struct Service {
     pub frontend: Option<SocketAddr>,
     /// Where subscribers connect to it.
     pub backend: Option<SocketAddr>,
+    /// Where StatsD is received, if it is.
+    pub statsd_addr: Option<SocketAddr>,
     consumer: Option<Consumer>,
     forwarder: Option<Forwarder>,
+    counting: Option<(JoinHandle<()>, CancellationToken)>,
     receiving: Option<(JoinHandle<()>, CancellationToken)>,
     producing: Option<(JoinHandle<()>, CancellationToken)>,
     serving: Option<(JoinHandle<()>, CancellationToken)>,
@@ -118,8 +125,10 @@ impl Service {
             http_addr: None,
             frontend: None,
             backend: None,
+            statsd_addr: None,
             consumer: None,
             forwarder: None,
+            counting: None,
             receiving: None,
             producing: None,
             serving: None,
@@ -133,12 +142,13 @@ impl Service {
             Mode::Producer => Consumer::start(&own_only(settings), clock, &places)?,
             _ => Consumer::start(settings, clock, &places)?,
         };
-        let mut counters = None;
+        let (mut counters, mut statsd) = (None, None);
         if mode != Mode::Producer {
             counters = Some(service.start_receiving(settings, &consumer).await?);
+            statsd = service.start_statsd(settings, &consumer)?;
         }
         if settings.http.enabled {
-            service.start_api(settings, &consumer, counters).await?;
+            service.start_api(settings, &consumer, counters, statsd).await?;
         }
         if mode != Mode::Consumer {
             service.start_producing(settings, &consumer).await?;
@@ -176,11 +186,34 @@ impl Service {
         Ok(counters)
     }
 
+    fn start_statsd(
+        &mut self,
+        settings: &Settings,
+        consumer: &Consumer,
+    ) -> Result<Option<Arc<StatsdCounters>>, StartError> {
+        if !settings.statsd.enabled {
+            return Ok(None);
+        }
+        let listener =
+            Listener::bind(wiring::statsd(settings)).map_err(|e| StartError::Statsd(e.to_string()))?;
+        self.statsd_addr = listener.local_addr().ok();
+        let (counters, stop) = (listener.counters(), CancellationToken::new());
+        let feed = StatsdFeed {
+            intake: consumer.intake.clone(),
+            rejects: consumer.rejects.clone(),
+            telemetry: consumer.telemetry.clone(),
+            decoder: Decoder::new(consumer.catalog.clone(), wiring::limits(settings, "statsd")),
+        };
+        self.counting = Some((tokio::spawn(listener.run(feed, stop.clone())), stop));
+        Ok(Some(counters))
+    }
+
     async fn start_api(
         &mut self,
         settings: &Settings,
         consumer: &Consumer,
         bus: Option<Arc<BusCounters>>,
+        statsd: Option<Arc<StatsdCounters>>,
     ) -> Result<(), StartError> {
         let listen = settings.http.listen;
         let listener =
@@ -205,6 +238,7 @@ impl Service {
             storage: Box::new(move || storages.report()),
             journal: Box::new(consumer.journal_report()),
             bus: Box::new(bus_report(bus, self.forwarder.as_ref().map(Forwarder::counters))),
+            statsd: Box::new(move || statsd.as_ref().map_or_else(Vec::new, |counters| counters.snapshot())),
             memory_budget_bytes: settings.windows.memory_budget_bytes,
         };
         let stop = CancellationToken::new();
@@ -251,7 +285,8 @@ impl Service {
     pub async fn stop(mut self) -> bool {
         let deadline = Instant::now() + self.stop_timeout;
         let left = || deadline.saturating_duration_since(Instant::now());
-        for (task, stop) in [self.producing.take(), self.receiving.take()].into_iter().flatten() {
+        let inputs = [self.producing.take(), self.receiving.take(), self.counting.take()];
+        for (task, stop) in inputs.into_iter().flatten() {
             stop.cancel();
             let _ = tokio::time::timeout(left() / 4, task).await;
         }

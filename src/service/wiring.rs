@@ -19,6 +19,7 @@ use crate::bus::{
     ReceiverConfig, TransportKind,
 };
 use crate::codec::decoder::Limits;
+use crate::codec::statsd::table::TableConfig;
 use crate::collectors::CollectionConfig;
 use crate::collectors::command::CommandConfig;
 use crate::collectors::scrape::ScrapeConfig;
@@ -28,6 +29,7 @@ use crate::intake::IntakeConfig;
 use crate::journal::log::LogConfig;
 use crate::keeper::{Durability, KeeperConfig, WhenFull};
 use crate::settings::{self, BusSettings, JournalSettings, RuleSettings, Settings, StorageSettings};
+use crate::statsd::StatsdConfig;
 
 pub(super) fn ns(duration: Duration) -> DurationNs {
     DurationNs::try_from(duration.as_nanos()).unwrap_or(DurationNs::MAX)
@@ -103,6 +105,23 @@ pub fn limits(settings: &Settings, format: &str) -> Limits {
         tag_len_max: ingest.tag_len_max,
         future_max_ns: ns(ingest.future_max),
         dedup: ingest.dedup.of(format),
+    }
+}
+
+/// The StatsD listener.
+pub fn statsd(settings: &Settings) -> StatsdConfig {
+    let statsd = &settings.statsd;
+    StatsdConfig {
+        listen: statsd.listen,
+        interval_ns: ns(statsd.flush_interval),
+        datagram_len_max: statsd.datagram_bytes_max as usize,
+        receive_buffer_bytes: statsd.receive_buffer_bytes as usize,
+        table: TableConfig {
+            service: statsd.service.clone(),
+            series_max: statsd.series_max,
+            set_values_max: statsd.set_values_max,
+            expire_after_ns: ns(statsd.expire_after),
+        },
     }
 }
 

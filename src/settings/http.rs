@@ -70,11 +70,14 @@ pub struct DedupSettings {
     pub json: bool,
     /// InfluxDB's line protocol, in which a series has one value a time. Default on.
     pub line: bool,
+    /// OTLP, of which a series has one point a time: its exporters send a request again whose answer got lost.
+    /// Default on.
+    pub otlp: bool,
 }
 
 impl Default for DedupSettings {
     fn default() -> Self {
-        DedupSettings { json: false, line: true }
+        DedupSettings { json: false, line: true, otlp: true }
     }
 }
 
@@ -84,6 +87,7 @@ impl DedupSettings {
         match format {
             "json" => self.json,
             "line" => self.line,
+            "otlp" | "otlp_json" => self.otlp,
             _ => false,
         }
     }
@@ -130,4 +134,5 @@ section! { IngestSettings requires [] {
 section! { DedupSettings requires [] {
     "json" => json: BOOL,
     "line" => line: BOOL,
+    "otlp" => otlp: BOOL,
 } }

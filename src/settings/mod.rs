@@ -4,7 +4,7 @@
 //! were given; the sections' tables give them meaning. All that is wrong is reported at once, with its place.
 //!
 //! # Layout
-//! - one file a section: [`service`] (with logging), [`bus`], [`http`] (with ingest), [`windows`], [`journal`],
+//! - one file a section: [`service`] (with logging), [`bus`], [`http`] (with ingest), [`statsd`], [`windows`], [`journal`],
 //!   [`storage`] (and [`storages`], which are one or a list), [`collection`], [`alerts`], [`performance`]; each ends
 //!   with the table of its keys
 //! - [`words`]: value types: choices, secrets, addresses; [`units`]: durations and sizes
@@ -23,6 +23,7 @@ pub mod journal;
 pub mod machine;
 pub mod performance;
 pub mod service;
+pub mod statsd;
 pub mod storage;
 pub mod storages;
 pub mod windows;
@@ -61,6 +62,7 @@ pub use http::{DedupSettings, HttpSettings, IngestSettings};
 pub use journal::{Durability, JournalSettings, WhenFull};
 pub use performance::PerformanceSettings;
 pub use service::{Level, LogFormat, LoggingSettings, Mode, ServiceSettings};
+pub use statsd::StatsdSettings;
 pub use storage::{
     FileFormat, InfluxApi, Precision, RemoteWrite, Rotation, StorageKind, StorageSettings, Stored,
 };
@@ -81,6 +83,8 @@ pub struct Settings {
     pub http: HttpSettings,
     /// What makes a sample acceptable.
     pub ingest: IngestSettings,
+    /// Metrics over UDP.
+    pub statsd: StatsdSettings,
     /// Panes, tiers, time, limits.
     pub windows: WindowsSettings,
     /// The log from which everything is restored. See [`Settings::journal`].
@@ -101,6 +105,7 @@ section! { Settings requires [] {
     "bus" => bus: Sub,
     "http" => http: Sub,
     "ingest" => ingest: Sub,
+    "statsd" => statsd: Sub,
     "windows" => windows: Sub,
     "journal" => journal: Sub,
     "storage" => storage: OneOrMany,

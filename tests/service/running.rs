@@ -26,6 +26,8 @@ pub struct Running {
     pub http: SocketAddr,
     /// Where publishers connect to the embedded bus.
     pub frontend: SocketAddr,
+    /// Where StatsD is received, if it is.
+    pub statsd: Option<SocketAddr>,
     folder: Arc<tempfile::TempDir>,
 }
 
@@ -74,7 +76,8 @@ impl Running {
         let service = runtime.block_on(Service::start(&settings, clock)).expect("the service starts");
         let http = service.http_addr.expect("the API is on");
         let frontend = service.frontend.expect("the embedded bus is on");
-        Running { runtime, service: Some(service), clock_ns, http, frontend, folder }
+        let statsd = service.statsd_addr;
+        Running { runtime, service: Some(service), clock_ns, http, frontend, statsd, folder }
     }
 
     /// Stops it, and starts one with these settings on the same data.
