@@ -28,15 +28,19 @@ pub const METRICS: [&str; 10] = [
 pub const SAMPLES_PER_BODY: u64 = 1_000;
 /// Bodies until the first hosts come again.
 const BODIES_PER_ROUND: usize = 10;
-/// A time as nanoseconds since 1970, in digits.
-const DIGITS: &str = "1700000000000000000";
+/// A time as hundreds of nanoseconds since 1970, in digits.
+const DIGITS: &str = "17000000000000000";
+/// Bodies for the same series stay on one connection: so many keep as many busy.
+const BODIES_MIN: usize = 4;
+/// Hosts in a body of numbered ones.
+const HOSTS_PER_BODY: usize = 100;
 
 /// How a time is written into a body.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Stamp {
     /// Not at all: the receiver's clock stands for it.
     None,
-    /// 19 digits of nanoseconds.
+    /// 17 digits, of hundreds of nanoseconds; two that count the rows of a series in a body stand behind them.
     Digits,
     /// A protobuf varint of six bytes: milliseconds.
     VarintMs,
@@ -49,7 +53,7 @@ impl Stamp {
     pub fn encode(self, ns: i64) -> Vec<u8> {
         match self {
             Stamp::None => Vec::new(),
-            Stamp::Digits => format!("{ns:019}").into_bytes(),
+            Stamp::Digits => format!("{:017}", ns / 100).into_bytes(),
             Stamp::VarintMs => binary::varint((ns / 1_000_000) as u64),
             Stamp::FixedNs => ns.to_le_bytes().to_vec(),
         }
@@ -57,7 +61,11 @@ impl Stamp {
 
     /// Two times closer than this are written alike.
     pub fn step_ns(self) -> i64 {
-        if self == Stamp::VarintMs { 1_000_000 } else { 1 }
+        match self {
+            Stamp::VarintMs => 1_000_000,
+            Stamp::Digits => 100,
+            Stamp::None | Stamp::FixedNs => 1,
+        }
     }
 }
 
@@ -133,29 +141,55 @@ pub fn bodies(format: Format) -> Bodies {
     Bodies { all: all.collect(), groups: BODIES_PER_ROUND, stamp }
 }
 
-/// Lines with times for so many series, 10 on a host.
-pub fn lines(series: usize) -> Bodies {
+/// Bodies with times for so many series, 10 on a host: lines, or the documented JSON. Where there are few series, a
+/// body has several rows of each, so that it is of 1,000 samples all the same.
+pub fn numbered(format: Format, series: usize) -> Bodies {
     let hosts: Vec<usize> = (0..series.div_ceil(METRICS.len())).collect();
     let body = |hosts: &[usize]| {
         let (mut text, mut places) = (String::new(), Vec::new());
-        for host in hosts {
-            let fields = METRICS.iter().zip(0..).map(|(name, n)| {
-                let value = (host.wrapping_mul(7919) + n * 31) % 100_003;
-                format!("{name}={}.{:03}", value / 1_000, value % 1_000)
-            });
-            let fields: Vec<String> = fields.collect();
-            text += &format!(
-                "system,host=server-{host:06},environment=production,location=rack-{} {} ",
-                host % 40,
-                fields.join(",")
-            );
+        let rows = HOSTS_PER_BODY / hosts.len();
+        for (row, host) in (0..rows).flat_map(|row| hosts.iter().map(move |host| (row, host))) {
+            let (before, after) =
+                if format == Format::Line { line_around(*host) } else { json_around(*host) };
+            text += if format == Format::Line || !text.is_empty() { "" } else { "[" };
+            text += &before;
             places.push(Place { at: text.len(), from: 0, len: DIGITS.len() });
-            text += DIGITS;
-            text.push('\n');
+            text += &format!("{DIGITS}{row:02}{after}");
         }
-        let samples = (hosts.len() * METRICS.len()) as u64;
-        Body::new(Format::Line.path(), Format::Line.headers(), text.as_bytes(), places, samples)
+        if format == Format::Json {
+            text.pop();
+            text.push(']');
+        }
+        let samples = (places.len() * METRICS.len()) as u64;
+        Body::new(format.path(), format.headers(), text.as_bytes(), places, samples)
     };
-    let all: Vec<Body> = hosts.chunks(100).map(body).collect();
+    let hosts_per_body = hosts.len().div_ceil(BODIES_MIN).clamp(1, HOSTS_PER_BODY);
+    let all: Vec<Body> = hosts.chunks(hosts_per_body).map(body).collect();
     Bodies { groups: all.len(), all, stamp: Stamp::Digits }
+}
+
+/// What stands before and after the time of a host's line.
+fn line_around(host: usize) -> (String, &'static str) {
+    let fields: Vec<String> =
+        METRICS.iter().zip(values(host)).map(|(name, value)| format!("{name}={value}")).collect();
+    let tags = format!("host=server-{host:06},environment=production,location=rack-{}", host % 40);
+    (format!("system,{tags} {} ", fields.join(",")), "\n")
+}
+
+/// What stands before and after the time of a host's message.
+fn json_around(host: usize) -> (String, &'static str) {
+    let metrics: Vec<String> =
+        METRICS.iter().zip(values(host)).map(|(name, value)| format!("\"{name}\":{value}")).collect();
+    let tags = format!(
+        "\"host\":\"server-{host:06}\",\"environment\":\"production\",\"location\":\"rack-{}\"",
+        host % 40
+    );
+    let metrics = metrics.join(",");
+    (format!("{{\"service\":\"system\",\"metrics\":{{{metrics}}},\"tags\":{{{tags}}},\"timestamp\":"), "},")
+}
+
+/// Values with three decimals.
+fn values(host: usize) -> impl Iterator<Item = String> {
+    let value = move |n: usize| (host.wrapping_mul(7919) + n * 31) % 100_003;
+    (0..METRICS.len()).map(move |n| format!("{}.{:03}", value(n) / 1_000, value(n) % 1_000))
 }

@@ -1,6 +1,6 @@
-//! How cost and memory grow with the number of series: lines with times over HTTP.
+//! How cost and memory grow with the number of series: bodies with times over HTTP.
 
-use crate::bodies::{Bodies, lines};
+use crate::bodies::{Bodies, METRICS, numbered};
 use crate::load::sent_over_http;
 use crate::measure::{self, Done, SERIES_MAX};
 use crate::options::{Format, Options};
@@ -13,14 +13,17 @@ const PANE_NS: i64 = 10_000_000_000;
 
 /// For each count: twelve panes with a sample of every series, then samples of now, flat out.
 pub fn run(counts: &[usize], workers: usize, options: &Options) -> Result<(), String> {
+    // Their times are digits, which can be written anew.
+    let format = options.formats.iter().copied().find(|format| format.is_fixed()).unwrap_or(Format::Line);
     let mut costs = Vec::new();
     for count in counts {
-        let bodies = lines(*count);
-        let series_max = SERIES_MAX.max(bodies.all.iter().map(|body| body.samples as usize).sum());
-        let setup = Setup { workers, bus_port: None, series_max };
+        let bodies = numbered(format, *count);
+        // The count is rounded up to whole hosts.
+        let series_max = SERIES_MAX.max(count + METRICS.len());
+        let setup = Setup { workers, bus_port: None, series_max, buffer_size: options.buffer_size };
         let service = Service::start(&options.binary, &setup);
-        if !service.serves(Format::Line.path(), "") {
-            return Err(format!("this binary does not serve {}", Format::Line.path()));
+        if !service.serves(format.path(), format.headers()) {
+            return Err(format!("this binary does not serve {}", format.path()));
         }
         let filled = fill(&service, &bodies, options)?;
         let cost = steady(*count, workers, &service, &bodies, options, filled)?;

@@ -39,7 +39,12 @@ pub fn run(format: Format, workers: usize, options: &Options) -> Result<(), Stri
 
 /// A service for the load, if it serves the format.
 pub fn start(format: Format, workers: usize, options: &Options, load: &Load) -> Result<Service, String> {
-    let setup = Setup { workers, bus_port: load.bus_port(), series_max: SERIES_MAX };
+    let setup = Setup {
+        workers,
+        bus_port: load.bus_port(),
+        series_max: SERIES_MAX,
+        buffer_size: options.buffer_size,
+    };
     let service = Service::start(&options.binary, &setup);
     if format.is_http() && !service.serves(format.path(), format.headers()) {
         return Err(format!("this binary does not serve {}", format.path()));

@@ -95,12 +95,14 @@ pub struct Options {
     /// Messages that libzmq keeps for a subscriber.
     pub hwm: u64,
     pub idle: Duration,
+    /// `performance.buffer_size`, if not the default.
+    pub buffer_size: Option<usize>,
     pub binary: String,
 }
 
 const USAGE: &str = "expected formats (line json bus remote_write otlp zmtp), or options: --seconds N, --workers 1,2, \
     --rate SAMPLES_A_SECOND, --latency, --overload, --series 1000,10000, --sensors N, --connections N, --hwm MESSAGES, \
-    --idle SECONDS, --binary PATH";
+    --idle SECONDS, --buffer-size N, --binary PATH";
 
 impl Options {
     /// From the command line; cargo's own `--bench` is left out.
@@ -115,6 +117,7 @@ impl Options {
             connections: 4,
             hwm: 100_000,
             idle: Duration::ZERO,
+            buffer_size: None,
             binary: env!("CARGO_BIN_EXE_plantd-metric").into(),
         };
         let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
@@ -153,6 +156,7 @@ impl Options {
             "--connections" => self.connections = number().clamp(1, 1_000) as usize,
             "--hwm" => self.hwm = number(),
             "--idle" => self.idle = Duration::from_secs(number()),
+            "--buffer-size" => self.buffer_size = Some(number() as usize),
             "--binary" => self.binary = value.to_owned(),
             _ => stop(&format!("{USAGE}; found {name:?}")),
         }

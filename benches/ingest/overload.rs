@@ -40,7 +40,8 @@ pub fn run(format: Format, workers: usize, options: &Options) -> Result<(), Stri
     let quarter = |n: usize| resident.get(resident.len() * n / 4).copied().unwrap_or(f64::NAN);
     println!(
         "    offered {:.0}, taken in {} samples; resident after 1/4, 1/2, 3/4 of the time {:.0}, {:.0}, {:.0} MiB, \
-         most {:.0} MiB; a sample visible {:.0} ms after the end ({} refusals until then); bus {}",
+         most {:.0} MiB; after the end a new sample is visible in {:.0} ms ({} refusals until then), the last one sent \
+         in {:.0} ms",
         rate * pace.time.as_secs_f64(),
         done.samples,
         quarter(1),
@@ -49,8 +50,14 @@ pub fn run(format: Format, workers: usize, options: &Options) -> Result<(), Stri
         resident.iter().copied().fold(0.0, f64::max),
         recovery.took.as_secs_f64() * 1e3,
         recovery.refusals,
-        done.status["bus"],
+        recovery.all.as_secs_f64() * 1e3,
     );
+    let bus = done.status["bus"].as_object().into_iter().flatten();
+    let bus: Vec<String> = bus
+        .filter(|(_, count)| count.as_u64() > Some(0))
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
+    println!("    the bus counts: {}", if bus.is_empty() { "nothing".into() } else { bus.join(", ") });
     let tally = &done.sent.tally;
     if tally.retry_after < tally.unavailable {
         return Err(format!(
@@ -58,8 +65,10 @@ pub fn run(format: Format, workers: usize, options: &Options) -> Result<(), Stri
             tally.unavailable - tally.retry_after
         ));
     }
-    if recovery.took > RECOVERY_MAX {
-        return Err(format!("expected it to be well after {RECOVERY_MAX:?}, found {:?}", recovery.took));
+    // Over the bus a new sample would come behind those that wait.
+    let took = if format.is_http() { recovery.took } else { recovery.took.max(recovery.all) };
+    if took > RECOVERY_MAX {
+        return Err(format!("expected it to be well after {RECOVERY_MAX:?}, found {took:?}"));
     }
     measure::check(format, &service, &done, 0)
 }
@@ -67,6 +76,8 @@ pub fn run(format: Format, workers: usize, options: &Options) -> Result<(), Stri
 /// How it came back.
 struct Recovery {
     took: Duration,
+    /// Until all that was sent is visible.
+    all: Duration,
     /// Probes that were refused before one was taken in.
     refusals: u64,
 }
@@ -80,9 +91,11 @@ fn send_and_probe(
     let mut start = None;
     let sent = load.send(service, pace, || start = Some((Instant::now(), service.used())));
     let (began, used_before) = start.expect("a load calls when it starts");
-    let recovery = probe(service.port())?;
+    let ended = Instant::now();
+    let mut recovery = probe(service.port())?;
     // The probe is one more sample.
     let status = service.wait_until_visible(before + sent.least + 1)?;
+    recovery.all = ended.elapsed();
     let seconds = began.elapsed().as_secs_f64();
     let used = service.used().since(&used_before);
     let samples = status["samples_processed"].as_u64().unwrap_or(0) - before - 1;
@@ -114,7 +127,7 @@ fn probe(port: u16) -> Result<Recovery, String> {
     if !answer.is_success() || !text.contains("\"count\":1") {
         return Err(format!("expected the probe's window, found {}: {text}", answer.status));
     }
-    Ok(Recovery { took: ended.elapsed(), refusals })
+    Ok(Recovery { took: ended.elapsed(), all: Duration::ZERO, refusals })
 }
 
 /// Resident MiB, twenty times a second.

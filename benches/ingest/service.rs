@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::http::{Connection, post};
+use crate::sender::now_ns;
 
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -29,6 +30,8 @@ pub struct Setup {
     /// Where a publisher waits for it; without one, it listens on a port that nobody knows.
     pub bus_port: Option<u16>,
     pub series_max: usize,
+    /// Of the queue between the intake and the workers; none for the default.
+    pub buffer_size: Option<usize>,
 }
 
 impl Service {
@@ -80,10 +83,12 @@ impl Service {
         }
     }
 
-    /// Samples of a metric in all windows of all series.
+    /// Samples of a metric in all windows of all series, of the last two hours: no bench takes longer, and what has
+    /// moved on to the tier of minutes is among them.
     pub fn counted(&self, metric: &str) -> u64 {
-        let answer = self
-            .get(&format!("/api/v1/metrics/aggregate?metric={metric}&func=count&interval=10s&by=service"));
+        let start_s = now_ns() / 1_000_000_000 / 60 * 60 - 7_200;
+        let query = format!("metric={metric}&func=count&interval=1m&by=service&start={start_s}");
+        let answer = self.get(&format!("/api/v1/metrics/aggregate?{query}"));
         let points = answer["series"].as_array().into_iter().flatten();
         points
             .flat_map(|series| series["points"].as_array().into_iter().flatten())
@@ -174,7 +179,8 @@ pub fn free_port() -> u16 {
 }
 
 fn config(setup: &Setup, http_port: u16, folder: &Path) -> String {
-    let Setup { workers, bus_port, series_max } = setup;
+    let Setup { workers, bus_port, series_max, buffer_size } = setup;
+    let buffer_size = buffer_size.map_or(String::new(), |size| format!(", buffer_size: {size}"));
     let bus = match bus_port {
         Some(port) => format!("endpoint: \"tcp://127.0.0.1:{port}\""),
         None => format!("bind: [ \"tcp://127.0.0.1:{}\" ]", free_port()),
@@ -189,7 +195,7 @@ http: {{ listen: "127.0.0.1:{http_port}" }}
 windows: {{ series_max: {series_max}, series_per_service_max: {series_max} }}
 journal: {{ path: "{}", durability: os }}
 storage: {{ type: none }}
-performance: {{ worker_count: {workers} }}
+performance: {{ worker_count: {workers}{buffer_size} }}
 alerts:
   rules:
     - {{ name: high_cpu_usage, metric: cpu_usage_percent, operator: ">", threshold: 80, duration: "5m", severity: warning, message: "CPU usage is above 80%" }}
