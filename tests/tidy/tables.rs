@@ -17,6 +17,7 @@ const NOT_ENTRIES: &[(&str, &str)] = &[
     ("src/codec/exposition.rs", "a parser for scrapes; becomes a codec with the format's own path"),
     ("src/codec/exposition_tests.rs", "tests"),
     ("src/codec/json_tests.rs", "tests"),
+    ("src/codec/number.rs", "decimal numbers, for all codecs"),
     ("src/codec/reject.rs", "why samples are turned away"),
     ("src/codec/time.rs", "event times, for all codecs"),
     ("src/collectors/own.rs", "given by the service, which alone knows the process's own metrics"),
