@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //! - `running`: the service within the test's process, and an HTTP client
-//! - `ingest`: bodies in; `influx`: lines in; `raw`: raw samples out; `aggregate`, `windows`: windows out
+//! - `ingest`: bodies in; `influx`: lines in; `prometheus`: what Prometheus sends; `raw`: raw samples out; `aggregate`, `windows`: windows out
 //! - `status`: health, status, storage, series, rejects; `exposition`: `/metrics`
 //! - `alerts`: rules, states, the webhook; `hostile`: what nobody should send
 
@@ -18,6 +18,8 @@ mod hostile;
 mod influx;
 #[path = "service/ingest.rs"]
 mod ingest;
+#[path = "service/prometheus.rs"]
+mod prometheus;
 #[path = "service/raw.rs"]
 mod raw;
 #[allow(dead_code, reason = "each file of tests uses its part")]

@@ -12,13 +12,18 @@
 //! - [`json`]: the documented JSON and the flat shapes on plantd's bus; in `json/`, the way through a body (`body.rs`) and
 //!   its faster tiers (`known.rs`, `scan.rs`)
 //! - [`line`]: InfluxDB's line protocol
+//! - [`remote_write`]: Prometheus remote write 1.0 and 2.0; [`labels`]: what its series are called here
+//! - [`prometheus_text`]: Prometheus text and OpenMetrics, pushed; [`exposition`]: their grammar, for scrapes too
 
 pub mod decoder;
 pub mod exposition;
 pub mod json;
+pub mod labels;
 pub mod line;
 pub mod number;
+pub mod prometheus_text;
 pub mod reject;
+pub mod remote_write;
 pub mod time;
 
 use decoder::Decoder;
@@ -36,7 +41,14 @@ pub trait Codec: Sync {
 }
 
 /// All input formats.
-pub static CODECS: &[&dyn Codec] = &[&json::Json, &line::USUAL];
+pub static CODECS: &[&dyn Codec] = &[
+    &json::Json,
+    &line::USUAL,
+    &remote_write::V1,
+    &remote_write::V2,
+    &prometheus_text::PROMETHEUS,
+    &prometheus_text::OPEN_METRICS,
+];
 
 /// For tests: `len` cases, or as many as `PROPTEST_CASES` says.
 #[cfg(test)]

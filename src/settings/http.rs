@@ -70,11 +70,15 @@ pub struct DedupSettings {
     pub json: bool,
     /// InfluxDB's line protocol, in which a series has one value a time. Default on.
     pub line: bool,
+    /// Prometheus remote write, in which series and time identify a sample. Default on.
+    pub remote_write: bool,
+    /// Pushed Prometheus text. Default off.
+    pub prometheus_text: bool,
 }
 
 impl Default for DedupSettings {
     fn default() -> Self {
-        DedupSettings { json: false, line: true }
+        DedupSettings { json: false, line: true, remote_write: true, prometheus_text: false }
     }
 }
 
@@ -84,6 +88,8 @@ impl DedupSettings {
         match format {
             "json" => self.json,
             "line" => self.line,
+            "remote_write" | "remote_write_2" => self.remote_write,
+            "prometheus_text" | "openmetrics" => self.prometheus_text,
             _ => false,
         }
     }
@@ -130,4 +136,6 @@ section! { IngestSettings requires [] {
 section! { DedupSettings requires [] {
     "json" => json: BOOL,
     "line" => line: BOOL,
+    "remote_write" => remote_write: BOOL,
+    "prometheus_text" => prometheus_text: BOOL,
 } }

@@ -53,6 +53,8 @@ const EVERY_KEY: &[(&str, &str, &str)] = &[
     ("ingest.idempotency_retention", "1d", ""),
     ("ingest.dedup.json", "true", ""),
     ("ingest.dedup.line", "false", ""),
+    ("ingest.dedup.remote_write", "false", ""),
+    ("ingest.dedup.prometheus_text", "true", ""),
     ("windows.pane", "5s", ""),
     ("windows.tiers", "10s for 2h,30s for 2d", r#"["10s for 2h", "30s for 2d"]"#),
     ("windows.lateness", "0s", ""),
