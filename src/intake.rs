@@ -1,8 +1,9 @@
 //! The one door down: decoded samples become numbered epochs.
 //!
 //! Callers hand in whole batches; one thread seals what has gathered into an epoch, stamps the arrival clock,
-//! has the journal write it, and submits it. While samples keep coming an epoch takes a few milliseconds, after a pause it closes at once;
-//! when nothing comes, a heartbeat carries the clock. Full means [`Full`]: the caller answers 503 or waits.
+//! has the journal write it, and submits it. While samples keep coming an epoch takes a few milliseconds; it closes earlier
+//! when everybody who is on the way in has come and somebody waits for an answer, and at once after a pause. When nothing
+//! comes, a heartbeat carries the clock. Full means [`Full`]: the caller answers 503 or waits.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -92,6 +93,12 @@ struct Open {
     requests: Vec<Request>,
     remembered: Remembered,
     first_at: Option<Instant>,
+    /// Batches that were announced and have not come yet.
+    announced: usize,
+    /// Whether somebody waits for what gathers to be written.
+    awaited: bool,
+    /// Whether the sealer wants to know when `announced` falls to zero.
+    pausing: bool,
     sealed: u64,
     /// Of the last epoch before the start.
     floor_ns: TimeNs,
@@ -121,6 +128,9 @@ impl Intake {
             requests: Vec::new(),
             remembered: Remembered::new(config.requests_max, config.requests_retention_ns),
             first_at: None,
+            announced: 0,
+            awaited: false,
+            pausing: false,
             sealed: 0,
             floor_ns: TimeNs::MIN,
             closed: false,
@@ -165,6 +175,12 @@ impl Intake {
         self.open.lock().remembered.upto(epoch)
     }
 
+    /// Says that a batch is on its way whose sender waits for the answer.
+    pub fn announce(&self) -> Announced<'_> {
+        self.open.lock().announced += 1;
+        Announced(self)
+    }
+
     /// Takes in a batch and gives the epoch that will carry it, for `min_epoch` and [`Intake::is_safe`].
     ///
     /// # Errors
@@ -201,7 +217,8 @@ impl Intake {
         if len > 0 {
             self.in_flight.fetch_add(len, Ordering::Relaxed);
             open.first_at.get_or_insert_with(Instant::now);
-            let wake = open.batches.is_empty();
+            open.awaited |= open.announced > 0;
+            let wake = open.batches.is_empty() && !open.pausing;
             open.batches.push(batch);
             drop(open);
             if wake {
@@ -313,8 +330,22 @@ impl Intake {
             if closed && samples == 0 {
                 return;
             }
-            std::thread::sleep(if waited { self.config.epoch_min } else { self.config.epoch_busy });
+            std::thread::sleep(self.config.epoch_min);
+            if !waited {
+                self.pause(self.config.epoch_busy.saturating_sub(self.config.epoch_min));
+            }
         }
+    }
+
+    /// Lets the next epoch gather for up to `longest`, unless all who wait for it are in.
+    fn pause(&self, longest: Duration) {
+        let deadline = Instant::now() + longest;
+        let mut open = self.open.lock();
+        open.pausing = true;
+        while !(open.closed || open.awaited && open.announced == 0) && Instant::now() < deadline {
+            self.arrived.wait_until(&mut open, deadline);
+        }
+        open.pausing = false;
     }
 
     /// Waits for something to seal, or for the heartbeat.
@@ -326,6 +357,7 @@ impl Intake {
         }
         // In the same breath as the batches go: whoever comes now is told the next epoch.
         open.sealed += 1;
+        open.awaited = false;
         Gathered {
             number: open.sealed,
             batches: std::mem::take(&mut open.batches),
@@ -333,6 +365,21 @@ impl Intake {
             since: open.first_at.take(),
             closed: open.closed,
             waited,
+        }
+    }
+}
+
+/// A batch on its way in. Dropped when it has come, or will not.
+pub struct Announced<'a>(&'a Intake);
+
+impl Drop for Announced<'_> {
+    fn drop(&mut self) {
+        let mut open = self.0.open.lock();
+        open.announced -= 1;
+        let last = open.pausing && open.awaited && open.announced == 0;
+        drop(open);
+        if last {
+            self.0.arrived.notify_one();
         }
     }
 }
@@ -380,118 +427,5 @@ impl Budget {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use dataflows::engine::Callbacks;
-    use dataflows::plan::Plan;
-    use operators::catalog::CatalogLimits;
-    use operators::sample::HOUR;
-    use operators::series::Target;
-    use std::sync::atomic::AtomicI64;
-
-    fn keeper() -> Arc<Keeper> {
-        Arc::new(Keeper::in_memory(64 << 20).unwrap())
-    }
-
-    /// An engine with a door whose clock the test moves.
-    struct Rig {
-        engine: Arc<Engine>,
-        intake: Arc<Intake>,
-        clock: Arc<AtomicI64>,
-        catalog: Arc<Catalog>,
-    }
-
-    fn rig(config: IntakeConfig) -> (Rig, std::thread::JoinHandle<()>) {
-        let catalog = Arc::new(Catalog::new(CatalogLimits::default()));
-        let clock = Arc::new(AtomicI64::new(0));
-        let read = clock.clone();
-        let telemetry = Arc::new(Telemetry::default());
-        let now: Clock = Arc::new(move || read.load(Ordering::SeqCst));
-        let intake = Arc::new(Intake::new(config, catalog.clone(), now, keeper(), telemetry));
-        let told = intake.clone();
-        let callbacks =
-            Callbacks { progress: Box::new(move |epoch| told.completed(epoch)), ..Callbacks::default() };
-        let engine = Arc::new(Engine::start(Plan::default(), callbacks).unwrap());
-        let sealer = {
-            let (intake, engine) = (intake.clone(), engine.clone());
-            std::thread::spawn(move || intake.seal_until_closed(&engine, |_| {}))
-        };
-        (Rig { engine, intake, clock, catalog }, sealer)
-    }
-
-    #[test]
-    fn over_the_budget_the_oldest_panes_go_and_are_counted() {
-        let config = IntakeConfig {
-            memory_budget_bytes: 20_000,
-            heartbeat: Duration::from_millis(1),
-            ..IntakeConfig::default()
-        };
-        let (rig, sealer) = rig(config);
-        let series = rig.catalog.resolve(&Arc::new(Target::new("s", [])), "m").unwrap();
-        let sample = |s: i64| Sample { series, seq: 0, time_ns: s * SECOND, value: 1.0 };
-        let epoch = rig.intake.submit((0..3600).step_by(10).map(sample).collect()).unwrap();
-        rig.engine.wait_for(epoch);
-        let held = || rig.engine.shards()[0].read().counts;
-        assert!(held().bytes > 20_000, "{:?}", held());
-        // Each virtual second the floor rises; heartbeats carry it to the workers.
-        for second in 1..40 {
-            rig.clock.store(second * SECOND, Ordering::SeqCst);
-            let sealed = rig.intake.sealed();
-            rig.engine.wait_for(sealed + 2);
-        }
-        let counts = held();
-        assert!(counts.bytes <= 20_000 && counts.panes_given_up > 0, "{counts:?}");
-        let oldest_ns = rig.engine.shards()[0].read().span_ns(0).unwrap().0;
-        assert!(oldest_ns > 0 && oldest_ns < HOUR);
-        rig.intake.close();
-        sealer.join().unwrap();
-    }
-
-    #[test]
-    fn the_epoch_that_is_told_is_the_one_that_carries_the_batch() {
-        let told: Arc<Mutex<Vec<(i64, u64)>>> = Arc::default();
-        let (door, log) = (Arc::new(std::sync::OnceLock::<Arc<Intake>>::new()), told.clone());
-        let knocked = door.clone();
-        // The clock is read while an epoch is being sealed: the worst moment to come.
-        let clock: Clock = Arc::new(move || {
-            let mut log = log.lock();
-            let (Some(intake), true) = (knocked.get(), log.len() < 20) else { return 0 };
-            let time_ns = log.len() as i64;
-            let sample = Sample { series: 0, seq: 0, time_ns, value: 1.0 };
-            log.push((time_ns, intake.submit(vec![sample]).unwrap()));
-            0
-        });
-        let config = IntakeConfig { heartbeat: Duration::from_millis(1), ..IntakeConfig::default() };
-        let catalog = Arc::new(Catalog::new(CatalogLimits::default()));
-        let intake = Arc::new(Intake::new(config, catalog, clock, keeper(), Arc::new(Telemetry::default())));
-        assert!(door.set(intake.clone()).is_ok());
-        let engine = Engine::start(Plan::default(), Callbacks::default()).unwrap();
-        let carried: Arc<Mutex<Vec<(i64, u64)>>> = Arc::default();
-        let seen = carried.clone();
-        let see = move |epoch: &SharedEpoch| {
-            seen.lock().extend(epoch.batches.iter().flatten().map(|s| (s.time_ns, epoch.number)));
-        };
-        std::thread::scope(|scope| {
-            scope.spawn(|| intake.seal_until_closed(&engine, see));
-            let deadline = Instant::now() + Duration::from_secs(60);
-            while carried.lock().len() < 20 && Instant::now() < deadline {
-                std::thread::yield_now();
-            }
-            intake.close();
-        });
-        assert_eq!((*carried.lock()).len(), 20);
-        assert_eq!(*carried.lock(), *told.lock());
-    }
-
-    #[test]
-    fn a_full_door_gives_the_batch_back() {
-        let config = IntakeConfig { in_flight_max: 2, ..IntakeConfig::default() };
-        let catalog = Arc::new(Catalog::new(CatalogLimits::default()));
-        let intake = Intake::new(config, catalog, Arc::new(|| 0), keeper(), Arc::new(Telemetry::default()));
-        let sample = Sample { series: 0, seq: 0, time_ns: 0, value: 1.0 };
-        assert_eq!(intake.submit(vec![sample; 3]), Ok(1));
-        assert_eq!(intake.submit(vec![sample]), Err(Full(vec![sample])));
-        intake.close();
-        assert!(intake.submit(Vec::new()).is_err());
-    }
-}
+#[path = "intake_tests.rs"]
+mod tests;

@@ -88,6 +88,8 @@ struct Gathered {
     complete: u64,
     /// Everything up to this epoch has been written, where there was something to write.
     written: u64,
+    /// How many wait for `written`.
+    waiting: usize,
     closed: bool,
 }
 
@@ -150,13 +152,22 @@ impl Outbox {
 
     /// All workers have said what they have to say of epochs up to `epoch`.
     pub fn completed(&self, epoch: u64) {
-        self.gathered.lock().complete = epoch;
-        self.changed.notify_all();
+        let mut gathered = self.gathered.lock();
+        gathered.complete = epoch;
+        self.tell(&gathered);
     }
 
     /// Something may be written now: to be called when the journal is safe up to a later epoch.
     pub fn wake(&self) {
-        self.changed.notify_all();
+        self.tell(&self.gathered.lock());
+    }
+
+    /// Wakes the writer if there is something to write, or somebody waits for it to say so. Most epochs have nothing
+    /// to say, and what is written up to them it finds by itself.
+    fn tell(&self, gathered: &Gathered) {
+        if !gathered.epochs.is_empty() || gathered.waiting > 0 {
+            self.changed.notify_all();
+        }
     }
 
     /// Ends [`Outbox::run`] when everything complete has been written.
@@ -169,12 +180,14 @@ impl Outbox {
     pub fn wait_written(&self, epoch: u64, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         let mut gathered = self.gathered.lock();
-        while gathered.written < epoch {
-            if self.changed.wait_until(&mut gathered, deadline).timed_out() {
-                return gathered.written >= epoch;
-            }
+        gathered.waiting += 1;
+        self.changed.notify_all();
+        let mut in_time = true;
+        while gathered.written < epoch && in_time {
+            in_time = !self.changed.wait_until(&mut gathered, deadline).timed_out();
         }
-        true
+        gathered.waiting -= 1;
+        gathered.written >= epoch
     }
 
     /// Writes what comes, and tells the board and the notifier of it, until closed. On a thread of its own.

@@ -100,6 +100,8 @@ const SWEEP_PANES_PER_MS: i64 = 2_000;
 /// The least and the most it looks at in one epoch; the most take about a third of a millisecond.
 const SWEEP_PANES_MIN: i64 = 1_024;
 const SWEEP_PANES_MAX: i64 = 65_536;
+/// The shortest time of a round over all series.
+const SWEEP_ROUND_MS: i64 = 100;
 /// What a series costs beside its panes, as so many of them.
 const SWEEP_SERIES_PANES: i64 = 4;
 
@@ -285,7 +287,10 @@ impl Shard {
     fn sweep(&mut self, elapsed_ns: DurationNs) {
         let due = (elapsed_ns / MS).saturating_mul(SWEEP_PANES_PER_MS);
         let mut panes_left = due.clamp(SWEEP_PANES_MIN, SWEEP_PANES_MAX);
-        for _ in 0..self.series.len() {
+        // A round takes its time, however few series there are: little has changed since the last.
+        let round = self.series.len() as i64;
+        let series_due = (elapsed_ns / MS).saturating_mul(round) / SWEEP_ROUND_MS + 1;
+        for _ in 0..series_due.min(round) {
             if panes_left <= 0 {
                 break;
             }

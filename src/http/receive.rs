@@ -46,6 +46,7 @@ pub async fn receive(
     body: Body,
     codec: &dyn Codec,
 ) -> Result<Received, ApiError> {
+    let announced = app.intake.announce();
     let body = match read_body(app, headers, body).await {
         Ok(body) => body,
         Err(error) => {
@@ -60,6 +61,7 @@ pub async fn receive(
     let mut decoder = app.decoders.take(codec.name());
     let received = decode_and_submit(app, &body, key, codec, &mut decoder);
     app.decoders.put(codec.name(), decoder);
+    drop(announced);
     let received = received?;
     // The answer is a promise: it goes out when the journal can keep it.
     if let Some(epoch) = received.epoch
