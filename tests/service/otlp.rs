@@ -89,7 +89,7 @@ fn protobuf_is_answered_in_protobuf() {
 
     // Partial success: field 1 of the answer, with 1 point and a text.
     let mut bad = point_in_protobuf();
-    bad[9] = b'\t';
+    bad[8] = b'\t';
     let answer = send(&service, PROTOBUF, &bad);
     assert_eq!((answer.status, answer.body[0], &answer.body[2..5]), (200, 0x0a, &[0x08, 1, 0x12][..]));
     assert!(answer.text().contains("control character in a name or tag"), "{}", answer.text());
