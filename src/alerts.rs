@@ -76,16 +76,12 @@ impl AlertBoard {
         AlertBoard { rules, catalog, active: Mutex::default(), counts: Default::default() }
     }
 
-    /// Puts an alert back that was pending or firing when a checkpoint was made.
-    pub fn restore(&self, rule: u32, series: SeriesId, machine: &Machine) {
-        let state = match *machine {
-            Machine::Inactive => return,
-            Machine::Pending { since_ns, value, .. } => State { since_ns, fired_ns: None, value },
-            Machine::Firing { since_ns, value, fired_ns, .. } => {
-                State { since_ns, fired_ns: Some(fired_ns), value }
-            }
-        };
-        self.active.lock().insert((rule, series), state);
+    /// Puts an alert back that was pending or firing when a checkpoint was made. `value` is that of its last transition.
+    pub fn restore(&self, rule: u32, series: SeriesId, machine: &Machine, value: f64) {
+        if let Some(since_ns) = machine.since_ns() {
+            let state = State { since_ns, fired_ns: machine.fired_ns(), value };
+            self.active.lock().insert((rule, series), state);
+        }
     }
 
     /// Takes note of a transition; gives what receivers are to be told, if anything.

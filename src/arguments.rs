@@ -168,8 +168,8 @@ Examples:
 Configuration: flags stand above the environment, it above the file, that above the defaults. Every key has a
 variable: windows.lateness is PLANTD_MODULE_METRIC__WINDOWS__LATENESS. config/metric.yaml explains each.
 
-Exit codes: 0 stopped in order, 2 wrong arguments, 78 wrong configuration. Of journal: 0 sound, 1 damaged, 2 wrong
-arguments or no journal.";
+Exit codes: 0 stopped in order, 2 wrong arguments, 69 could not start, 75 stopped before everything was written, 78 wrong
+configuration. Of journal: 0 sound, 1 damaged, 2 wrong arguments or no journal.";
 
 #[cfg(test)]
 mod tests {

@@ -129,8 +129,8 @@ impl Restorer<'_> {
                     tracing::error!(%misplaced, "a catalog entry of the checkpoint");
                 }
                 self.outbox.resume(head.epoch);
-                for (rule, series, machine) in snapshot.machines() {
-                    self.board.restore(rule, series, &machine);
+                for (rule, series, machine, said) in snapshot.machines() {
+                    self.board.restore(rule, series, &machine, said);
                 }
                 recovery.dropped_alerts = snapshot.restored().machines_dropped;
                 let engine = Engine::start_from(snapshot, callbacks, self.keeper.log().appended())?;

@@ -357,7 +357,7 @@ fn systemd_unit_has_three_sections_of_keys() {
         ("ExecStart", "/usr/local/bin/plantd-metric"),
         ("ExecStartPre", "/usr/local/bin/plantd-metric --check-config"),
         ("EnvironmentFile", "-/etc/plantd/metric.env"),
-        ("RestartPreventExitStatus", "64 78"),
+        ("RestartPreventExitStatus", "2 78"),
         ("DynamicUser", "yes"),
         ("NoNewPrivileges", "yes"),
         ("ProtectSystem", "strict"),

@@ -20,8 +20,10 @@ use plantd_metric::replay::{Summary, replay};
 
 /// 2024-01-01T12:00:00Z.
 const NOON: TimeNs = 1_704_110_400 * SECOND;
-/// One sample a second each.
-const SERIES: u64 = 10_000;
+/// Samples a second, at least.
+const RATE: u64 = 10_000;
+/// One sample a second each, but for the tenth of them that is silent.
+const SERIES: u64 = 11_250;
 /// Epochs in a second.
 const EPOCHS: u64 = 10;
 
@@ -104,12 +106,18 @@ fn a_replay_says_the_same_for_any_number_of_workers() {
     let seconds = std::env::var("REPLAY_SECONDS").map_or(15, |text| text.parse().expect("a number"));
     let folder = tempfile::tempdir().expect("a folder");
     let files: Arc<dyn Files> = Arc::new(RealFiles);
+    let began = Instant::now();
     let written = write(&files, folder.path(), seconds);
+    println!("{written} samples of {seconds} s written in {:?}", began.elapsed());
+    assert!(written >= seconds * RATE, "{written} samples in {seconds} s");
     let mut before: Option<(Summary, Vec<u8>)> = None;
     for workers in [1, 2, 4] {
         let (began, mut said) = (Instant::now(), Vec::new());
         let summary = replay(files.clone(), folder.path(), plan(workers), None, &mut said).expect("a replay");
-        println!("{workers} workers, {:?}:\n{summary}", began.elapsed());
+        let (took, lines) = (began.elapsed(), said.iter().filter(|byte| **byte == b'\n').count());
+        println!(
+            "{workers} workers, {took:?}, {lines} lines on alerts that fire or are resolved:\n{summary}"
+        );
         assert_eq!((summary.samples, summary.missing), (written, 0));
         // In a run of less than a minute, a tenth of the series is silent all along.
         assert!(summary.series >= SERIES * 9 / 10 && summary.windows >= summary.series, "{summary}");

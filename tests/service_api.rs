@@ -2,7 +2,8 @@
 //!
 //! # Layout
 //! - `running`: the service within the test's process, and an HTTP client
-//! - `ingest`, `otlp`: bodies in, `statsd`: datagrams; `raw`: raw samples out; `aggregate`, `windows`: windows out
+//! - `ingest`, `influx`, `otlp`: bodies in; `statsd`: datagrams
+//! - `raw`: raw samples out; `aggregate`, `windows`: windows out
 //! - `status`: health, status, storage, series, rejects; `exposition`: `/metrics`
 //! - `alerts`: rules, states, the webhook; `hostile`: what nobody should send
 
@@ -14,6 +15,8 @@ mod alerts;
 mod exposition;
 #[path = "service/hostile.rs"]
 mod hostile;
+#[path = "service/influx.rs"]
+mod influx;
 #[path = "service/ingest.rs"]
 mod ingest;
 #[path = "service/otlp.rs"]

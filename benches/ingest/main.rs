@@ -1,111 +1,63 @@
-//! End to end over the bus: the release binary in a process of its own, a raw ZMTP publisher here.
+//! End to end: the release binary in a process of its own, its load from another.
 //!
 //! ```text
-//! cargo bench --bench ingest                                   as the target is defined: flat out, 1 and 2 workers
-//! cargo bench --bench ingest -- --sensors 10000 --workers 2    70,000 series
-//! cargo bench --bench ingest -- --rate 100000                  messages a second, for latencies
+//! cargo bench --bench ingest                                   the bus, flat out, from a bare ZMTP socket
+//! cargo bench --bench ingest -- line json bus remote_write     what a sample costs in each format
+//! cargo bench --bench ingest -- bus --rate 1000000             samples a second, for latencies and loss
+//! cargo bench --bench ingest -- json --latency                 waits at half of the top rate, with queries beside
+//! cargo bench --bench ingest -- json bus --overload            twice the top rate, and how it recovers
+//! cargo bench --bench ingest -- --series 1000,1000000          how cost and memory grow
 //! cargo bench --bench ingest -- --binary /path/to/another      to compare two builds
 //! ```
 //!
-//! Prints samples a second, CPU seconds of the service per million samples (all its threads, user and system),
-//! memory, arrival to visible, and idle CPU before the load. Fails unless the windows hold every sample sent.
+//! `scripts/bench-ingest` is the same with what it needs from outside (wrk, libzmq, python3). Whatever is asked, it
+//! fails unless the windows hold every sample sent.
+//!
+//! # Layout
+//! - [`options`]: the command line; [`service`]: the service, looked at from outside
+//! - [`load`]: who sends; [`sender`], [`http`]: sockets of ours; [`publisher`]: a bare ZMTP socket
+//! - [`bodies`], [`binary`]: what is sent
+//! - [`measure`]: one load and its report; [`latency`], [`overload`], [`growth`]: the other questions
 
+mod binary;
+mod bodies;
+mod growth;
+mod http;
+mod latency;
+mod load;
+mod measure;
+mod options;
+mod overload;
 mod publisher;
+mod sender;
 mod service;
 
-use std::time::{Duration, Instant};
-
-use publisher::{METRICS, Publisher};
-use service::{Service, Used};
-
-/// What is measured, from the command line.
-struct Options {
-    workers: Vec<usize>,
-    seconds: u64,
-    sensors: usize,
-    /// Messages a second; 0 for as fast as they go.
-    rate: u64,
-    idle_seconds: u64,
-    binary: String,
-}
+use options::{Options, Question};
 
 fn main() {
-    let options = options();
-    println!(
-        "{} series ({} sensors of {} metrics), {} s, {}",
-        options.sensors * METRICS.len(),
-        options.sensors,
-        METRICS.len(),
-        options.seconds,
-        if options.rate == 0 { "flat out".into() } else { format!("{} messages/s", options.rate) },
-    );
-    for workers in &options.workers {
-        run(*workers, &options);
-    }
-}
-
-fn options() -> Options {
-    let mut options = Options {
-        workers: vec![1, 2],
-        seconds: 10,
-        sensors: 1_429,
-        rate: 0,
-        idle_seconds: 3,
-        binary: env!("CARGO_BIN_EXE_plantd-metric").into(),
+    let options = Options::read();
+    let mut failures = 0;
+    let mut note = |what: String, result: Result<(), String>| {
+        if let Err(why) = result {
+            println!("FAILED: {what}: {why}");
+            failures += 1;
+        }
     };
-    // cargo adds `--bench`.
-    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
-    while let Some(name) = arguments.next() {
-        let value = arguments.next().unwrap_or_default();
-        let number =
-            || value.parse::<u64>().unwrap_or_else(|_| panic!("{name}: expected a number, found {value:?}"));
-        match name.as_str() {
-            "--workers" => options.workers = value.split(',').filter_map(|n| n.parse().ok()).collect(),
-            "--seconds" => options.seconds = number(),
-            "--sensors" => options.sensors = number() as usize,
-            "--rate" => options.rate = number(),
-            "--binary" => options.binary = value,
-            "--idle" => options.idle_seconds = number(),
-            _ => {
-                panic!("expected --workers, --seconds, --sensors, --rate, --idle or --binary, found {name:?}")
-            }
+    for workers in &options.workers {
+        if let Question::Growth(counts) = &options.question {
+            note("growth".into(), growth::run(counts, *workers, &options));
+            continue;
+        }
+        for format in &options.formats {
+            let result = match options.question {
+                Question::Latency => latency::run(*format, *workers, &options),
+                Question::Overload => overload::run(*format, *workers, &options),
+                _ => measure::run(*format, *workers, &options),
+            };
+            note(format!("{}, {workers} worker(s)", format.word()), result);
         }
     }
-    options
-}
-
-fn run(workers: usize, options: &Options) {
-    let publisher = Publisher::bind(options.sensors);
-    let service = Service::start(&options.binary, workers, publisher.port());
-    let mut connection = publisher.accept();
-    let (idle_began, idle) = (Instant::now(), service.used());
-    std::thread::sleep(Duration::from_secs(options.idle_seconds));
-    let idle_percent = service.used().since(&idle).cpu_s() / idle_began.elapsed().as_secs_f64() * 100.0;
-
-    let (began, before) = (Instant::now(), service.used());
-    let messages = connection.send(Duration::from_secs(options.seconds), options.rate);
-    let samples = messages * METRICS.len() as u64;
-    service.wait_until_visible(samples);
-    let (seconds, used) = (began.elapsed().as_secs_f64(), service.used().since(&before));
-    let (rss_mib, peak_mib) = service.memory_mib();
-    let status = service.get("/status");
-    let latency = &status["arrival_to_visible_ms"];
-    println!(
-        "{workers} worker(s), pid {}: {samples} samples, {:.2} M samples/s, {:.4} CPU s per M samples, \
-         {rss_mib:.0} MiB resident (peak {peak_mib:.0}), arrival to visible p50 {:.2} ms p99 {:.2} ms, idle {idle_percent:.2} % of a core",
-        service.pid(),
-        samples as f64 / seconds / 1e6,
-        used.cpu_s() / (samples as f64 / 1e6),
-        latency["p50"].as_f64().unwrap_or(f64::NAN),
-        latency["p99"].as_f64().unwrap_or(f64::NAN),
-    );
-    print_threads(&used, samples);
-    let counted: u64 = METRICS.iter().map(|metric| service.counted(metric)).sum();
-    assert_eq!(counted, samples, "the windows should hold every sample sent");
-}
-
-/// Nanoseconds a sample of each kind of thread.
-fn print_threads(used: &Used, samples: u64) {
-    let each = used.threads().map(|(name, ns)| format!("{name} {:.1}", ns as f64 / samples as f64));
-    println!("    ns/sample by thread: {}", each.collect::<Vec<_>>().join(", "));
+    if failures > 0 {
+        std::process::exit(1);
+    }
 }

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+use crate::http::{Connection, post};
+use crate::sender::now_ns;
 
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -21,49 +24,71 @@ pub struct Service {
     _folder: tempfile::TempDir,
 }
 
+/// What a service is started with.
+pub struct Setup {
+    pub workers: usize,
+    /// Where a publisher waits for it; without one, it listens on a port that nobody knows.
+    pub bus_port: Option<u16>,
+    pub series_max: usize,
+    /// Of the queue between the intake and the workers; none for the default.
+    pub buffer_size: Option<usize>,
+}
+
 impl Service {
-    /// Starts the binary with shipped windows and rules, without storage, subscribed to `bus_port`.
-    pub fn start(binary: &str, workers: usize, bus_port: u16) -> Service {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
-        let folder = tempfile::tempdir().expect("a folder for the configuration");
+    /// Starts the binary with all functions, the journal at `os` in a folder of its own, one alert rule and no storage.
+    pub fn start(binary: &str, setup: &Setup) -> Service {
+        let port = free_port();
+        let folder = tempfile::tempdir().expect("a folder for configuration and journal");
         let path = folder.path().join("metric.yaml");
-        fs::write(&path, config(workers, bus_port, port)).expect("the folder is writable");
+        fs::write(&path, config(setup, port, folder.path())).expect("the folder is writable");
         let child = Command::new(binary)
             .arg("--config")
             .arg(&path)
             .stderr(Stdio::inherit())
             .spawn()
-            .expect("the binary is built");
-        let service = Service { child, port, _folder: folder };
+            .unwrap_or_else(|why| panic!("{binary}: {why}"));
+        let mut service = Service { child, port, _folder: folder };
         let began = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            let ended = service.child.try_wait().ok().flatten();
+            assert!(ended.is_none(), "the service should start, it ended: {ended:?}");
             assert!(began.elapsed() < PATIENCE, "the service should answer");
             std::thread::sleep(Duration::from_millis(20));
         }
         service
     }
 
+    /// Where it serves HTTP.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Waits until so many samples can be queried.
-    pub fn wait_until_visible(&self, samples: u64) {
+    /// Waits until at least so many samples can be queried and none is on the way.
+    pub fn wait_until_visible(&self, samples: u64) -> Result<Value, String> {
         let began = Instant::now();
         loop {
             let status = self.get("/status");
-            if status["samples_processed"].as_u64() >= Some(samples) {
-                return;
+            let is_quiet = status["samples_in_flight"].as_u64() == Some(0);
+            if is_quiet && status["samples_processed"].as_u64() >= Some(samples) {
+                return Ok(status);
             }
-            assert!(began.elapsed() < PATIENCE, "expected {samples} samples, found {status:#}");
+            if began.elapsed() > PATIENCE {
+                return Err(format!("expected {samples} samples to be visible, found {status:#}"));
+            }
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 
-    /// Samples of a metric in all windows of all series.
+    /// Samples of a metric in all windows of all series, of the last two hours: no bench takes longer, and what has
+    /// moved on to the tier of minutes is among them.
     pub fn counted(&self, metric: &str) -> u64 {
-        let answer = self
-            .get(&format!("/api/v1/metrics/aggregate?metric={metric}&func=count&interval=10s&by=service"));
+        let start_s = now_ns() / 1_000_000_000 / 60 * 60 - 7_200;
+        let query = format!("metric={metric}&func=count&interval=1m&by=service&start={start_s}");
+        let answer = self.get(&format!("/api/v1/metrics/aggregate?{query}"));
         let points = answer["series"].as_array().into_iter().flatten();
         points
             .flat_map(|series| series["points"].as_array().into_iter().flatten())
@@ -73,12 +98,17 @@ impl Service {
 
     /// A JSON answer.
     pub fn get(&self, path: &str) -> Value {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("the service listens");
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n").expect("it reads");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("it answers");
-        let (_, body) = answer.split_once("\r\n\r\n").expect("an answer has a body");
-        serde_json::from_str(body).unwrap_or_else(|why| panic!("GET {path}: {why}: {answer}"))
+        let answer = Connection::open(self.port).and_then(|mut connection| connection.get(path));
+        let body = answer.unwrap_or_else(|why| panic!("GET {path}: {why}")).body;
+        serde_json::from_slice(&body)
+            .unwrap_or_else(|why| panic!("GET {path}: {why}: {}", String::from_utf8_lossy(&body)))
+    }
+
+    /// Whether there is something at a path, asked without a body.
+    pub fn serves(&self, path: &str, headers: &str) -> bool {
+        let answer =
+            Connection::open(self.port).and_then(|mut open| open.exchange(&post(path, headers, b"")));
+        answer.is_ok_and(|answer| answer.status != 404 && answer.status != 405)
     }
 
     /// Resident and peak resident MiB.
@@ -143,18 +173,33 @@ impl Used {
     }
 }
 
-fn config(workers: usize, bus_port: u16, http_port: u16) -> String {
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("loopback has a free port").port()
+}
+
+fn config(setup: &Setup, http_port: u16, folder: &Path) -> String {
+    let Setup { workers, bus_port, series_max, buffer_size } = setup;
+    let buffer_size = buffer_size.map_or(String::new(), |size| format!(", buffer_size: {size}"));
+    let bus = match bus_port {
+        Some(port) => format!("endpoint: \"tcp://127.0.0.1:{port}\""),
+        None => format!("bind: [ \"tcp://127.0.0.1:{}\" ]", free_port()),
+    };
+    let journal = folder.join("journal");
     format!(
         r#"
 service: {{ type: consumer }}
-bus: {{ endpoint: "tcp://127.0.0.1:{bus_port}", topics: ["metrics.*"] }}
+logging: {{ level: error }}
+bus: {{ {bus}, topics: ["metrics.*"] }}
 http: {{ listen: "127.0.0.1:{http_port}" }}
+windows: {{ series_max: {series_max}, series_per_service_max: {series_max} }}
+journal: {{ path: "{}", durability: os }}
 storage: {{ type: none }}
-performance: {{ worker_count: {workers} }}
+performance: {{ worker_count: {workers}{buffer_size} }}
 alerts:
   rules:
     - {{ name: high_cpu_usage, metric: cpu_usage_percent, operator: ">", threshold: 80, duration: "5m", severity: warning, message: "CPU usage is above 80%" }}
-    - {{ name: critical_memory_usage, metric: memory_usage_percent, operator: ">", threshold: 95, duration: "1m", severity: critical, message: "memory" }}
-"#
+"#,
+        journal.display()
     )
 }

@@ -1,4 +1,7 @@
-//! The whole graph on one screen.
+//! The whole graph on one screen: what every sample passes, and beside it what decides which rule watches which series.
+//!
+//! They are two dataflows, since they move at different paces: the first has an epoch every few milliseconds, the
+//! second stands still until an epoch brings a series or a rule.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -8,21 +11,29 @@ use differential_dataflow::input::InputSession;
 use operators::alerts::{AlertTransition, Alerts, Machines};
 use operators::binding::{RuleScope, bindings, controls};
 use operators::closing::ClosedWindow;
-use operators::sample::Sample;
+use operators::exchange::Parcel;
 use operators::series::SeriesKey;
 use operators::window::{Control, Shard, Windows};
 use parking_lot::RwLock;
 use timely::dataflow::operators::probe::Handle as Probe;
-use timely::dataflow::operators::{Concatenate, Input, Inspect, Probe as _};
+use timely::dataflow::operators::{Input, Inspect, Probe as _};
 use timely::dataflow::{InputHandleVec, Scope};
 
-/// The inputs of one worker, all at the same epoch, and a probe at the far end.
+/// The inputs of the way of samples, both at the same epoch, and a probe at its far end.
 pub struct Inputs {
-    pub(crate) samples: InputHandleVec<u64, Sample>,
+    pub(crate) samples: InputHandleVec<u64, Parcel>,
     pub(crate) controls: InputHandleVec<u64, Control>,
+    /// Epochs up to which everything has happened.
+    pub probe: Probe<u64>,
+}
+
+/// The inputs of the bindings, both at the same epoch, and what comes out for this worker's series.
+pub struct Bindings {
     pub(crate) entries: InputSession<u64, (u32, SeriesKey), isize>,
     pub(crate) rules: InputSession<u64, RuleScope, isize>,
-    /// Epochs up to which everything has happened.
+    /// What was bound and is not taken out yet.
+    pub(crate) bound: Rc<RefCell<Vec<Control>>>,
+    /// Epochs up to which everything is in `bound`.
     pub probe: Probe<u64>,
 }
 
@@ -35,23 +46,16 @@ pub type Outbox = Arc<dyn Fn(u64, &[AlertTransition]) + Send + Sync>;
 /// worker says that the epoch is complete; must not block. Called only where there are any.
 pub type Closed = Arc<dyn Fn(u64, Vec<ClosedWindow>) + Send + Sync>;
 
-/// Builds the graph of one worker.
-pub fn build(
+/// Builds the way of samples on one worker.
+pub fn samples(
     scope: Scope<'_, u64>,
     shard: Arc<RwLock<Shard>>,
     machines: Rc<RefCell<Machines>>,
     outbox: Outbox,
     closed: Closed,
 ) -> Inputs {
-    let (samples_input, samples) = scope.new_input::<Vec<Sample>>();
-    let (controls_input, seals) = scope.new_input::<Vec<Control>>();
-    let mut entries_input = InputSession::new();
-    let entries = entries_input.to_collection(scope);
-    let mut rules_input = InputSession::new();
-    let rules = rules_input.to_collection(scope);
-
-    let bound = controls(bindings(rules, entries));
-    let controls = scope.concatenate([seals, bound]);
+    let (samples_input, samples) = scope.new_input::<Vec<Parcel>>();
+    let (controls_input, controls) = scope.new_input::<Vec<Control>>();
     let watched = samples.windows(controls.clone(), shard, move |epoch, rows| closed(epoch, rows));
     let probe = Probe::new();
     watched
@@ -64,12 +68,23 @@ pub fn build(
             }
         })
         .probe_with(&probe);
+    Inputs { samples: samples_input, controls: controls_input, probe }
+}
 
-    Inputs {
-        samples: samples_input,
-        controls: controls_input,
-        entries: entries_input,
-        rules: rules_input,
-        probe,
-    }
+/// Builds the bindings on one worker.
+pub fn rules(scope: Scope<'_, u64>) -> Bindings {
+    let mut entries_input = InputSession::new();
+    let entries = entries_input.to_collection(scope);
+    let mut rules_input = InputSession::new();
+    let rules = rules_input.to_collection(scope);
+    let bound = Rc::new(RefCell::new(Vec::new()));
+    let (taken, probe) = (bound.clone(), Probe::new());
+    controls(bindings(rules, entries))
+        .inspect_core(move |event| {
+            if let Ok((_, controls)) = event {
+                taken.borrow_mut().extend_from_slice(controls);
+            }
+        })
+        .probe_with(&probe);
+    Bindings { entries: entries_input, rules: rules_input, bound, probe }
 }

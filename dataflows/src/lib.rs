@@ -1,11 +1,14 @@
 //! First floor of plantd-metric: the dataflow graph, the workers that run it, the engine handle.
 //!
 //! ```text
-//!  epoch ──┬─ samples ──(exchange by series)──> windows ──> watched samples ──┐
-//!          ├─ seal ───────────────────────────────┴───────────────────────────┤
-//!          ├─ entries ──┐                                                     ├─> alerts ──> outbox
-//!  rules ──┴────────────┴─(join on family)──> bindings ──(exchange by series)─┘
+//!  epoch ──┬─ samples ──(exchange by series)──> windows ──> watched samples ──> alerts ──> outbox
+//!          ├─ seal ───────────────────────────────┴───────────────────────────────┘
+//!          └─ entries ──┐                         bindings
+//!                       │                            ^
+//!  rules ───────────────┴─(join on family)──(exchange by series)
 //! ```
+//!
+//! The join is a dataflow of its own: it moves only with epochs that bring entries, and before their samples do.
 //!
 //! Invariants: every epoch is complete on all workers before a later one shows; nothing here opens a file
 //! or a socket; the only clocks read are for the workers' own load figures and for how much of a checkpoint is

@@ -147,8 +147,9 @@ impl Snapshot {
         self.restored
     }
 
-    /// The alert machines in it: rule, as the plan numbers it, series, and state.
-    pub fn machines(&self) -> impl Iterator<Item = (u32, SeriesId, Machine)> + '_ {
+    /// The alert machines in it: rule, as the plan numbers it, series, state, and the value of its last
+    /// transition.
+    pub fn machines(&self) -> impl Iterator<Item = (u32, SeriesId, Machine, f64)> + '_ {
         self.machines.iter().flat_map(Machines::restored)
     }
 
@@ -221,7 +222,7 @@ impl Snapshot {
             restored.series += 1;
             restored.panes += history.pane_count() as u64;
             let shard = &mut shards[series as usize % plan.workers];
-            shard.restore(series, stamp, history).map_err(|_| twice.clone())
+            shard.restore(series, stamp, history).then_some(()).ok_or_else(|| twice.clone())
         })
     }
 

@@ -49,6 +49,8 @@ pub struct GroupAnswer {
     pub late: u64,
     /// Samples too old for any pane of the members.
     pub dropped: u64,
+    /// Since when every member that is still there is held: a window that starts before may lack samples.
+    pub held_ns: TimeNs,
 }
 
 /// Why a question can't be answered, and what could be asked instead.
@@ -108,7 +110,8 @@ fn group(
     query: &WindowQuery,
 ) -> Result<(u64, GroupAnswer), Unanswerable> {
     let mut pooled: BTreeMap<TimeNs, Aggregate> = BTreeMap::new();
-    let mut answer = GroupAnswer { windows: Vec::new(), clock_ns: TimeNs::MAX, late: 0, dropped: 0 };
+    let mut answer =
+        GroupAnswer { windows: Vec::new(), clock_ns: TimeNs::MAX, late: 0, dropped: 0, held_ns: TimeNs::MIN };
     let mut as_of = u64::MAX;
     for series in members {
         let part = with_history(engine, *series, |shard, history| {
@@ -117,6 +120,7 @@ fn group(
             let (_, late, dropped) = history.counts();
             answer.late += late;
             answer.dropped += dropped;
+            answer.held_ns = answer.held_ns.max(held_ns(shard, history).unwrap_or(TimeNs::MIN));
             collect(shard, history, query, &mut pooled)
         });
         part.unwrap_or(Ok(()))?;
@@ -132,6 +136,15 @@ fn group(
         })
         .collect();
     Ok((if as_of == u64::MAX { engine.completed() } else { as_of }, answer))
+}
+
+/// Since when panes of `history` are held; `None` if it holds none.
+pub fn held_ns(shard: &Shard, history: &History) -> Option<TimeNs> {
+    if shard.is_gone(history) {
+        return None;
+    }
+    let (plan, newest_ns) = (shard.plan(), history.newest()?.time_ns);
+    Some(plan.cutoff_ns(plan.tiers.len() - 1, newest_ns).max(shard.floor_ns))
 }
 
 fn collect(

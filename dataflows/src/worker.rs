@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use operators::alerts::Machines;
 use operators::binding::RuleScope;
 use operators::catalog::Entry;
+use operators::exchange::{Owners, Sorter};
 use operators::sample::{DEDUP, Sample};
 use operators::window::saved::Origin;
 use operators::window::{Control, Shard};
@@ -20,11 +21,9 @@ use crate::checkpoint::{PartSink, Saving, Turn};
 use crate::command::Command;
 use crate::engine::Progress;
 use crate::epoch::Epoch;
-use crate::graph::{self, Closed, Inputs, Outbox};
+use crate::graph::{self, Bindings, Closed, Inputs, Outbox};
 use crate::plan::Plan;
 
-/// Samples handed to the exchange at a time.
-const CHUNK_LEN: usize = 1024;
 /// How long an idle worker sleeps unless it is woken, and one that waits for room for its checkpoint.
 const PARK_IDLE: Duration = Duration::from_millis(20);
 const PARK_FULL: Duration = Duration::from_millis(1);
@@ -71,12 +70,18 @@ pub fn run(worker: &mut Worker, plan: &Plan, seat: Seat) {
     let (index, peers) = (worker.index(), worker.peers());
     let Seat { commands, shard, machines, entries, epoch, outbox, closed, progress, load } = seat;
     let machines = Rc::new(RefCell::new(machines));
-    let mut inputs = worker
-        .dataflow::<u64, _, _>(|scope| graph::build(scope, shard.clone(), machines.clone(), outbox, closed));
-    inputs.begin(plan, &entries, epoch, index, peers);
+    let mut inputs = worker.dataflow::<u64, _, _>(|scope| {
+        graph::samples(scope, shard.clone(), machines.clone(), outbox, closed)
+    });
+    let mut bindings = worker.dataflow::<u64, _, _>(graph::rules);
+    // Whatever is there already is bound behind `epoch`, and its machines know before the next.
+    inputs.advance_to(epoch);
+    inputs.bind(bindings.begin(worker, plan, &entries, epoch));
+    inputs.advance_to(epoch + 1);
     drop(entries);
     let mut desk =
         Desk { shard, machines, index, peers, part_bytes: plan.part_bytes, due: None, saving: None };
+    let mut sorter = Sorter::new(Owners::new(peers));
     let (mut fed, mut done, mut stopping) = (epoch, epoch, false);
     loop {
         let began = Instant::now();
@@ -85,7 +90,9 @@ pub fn run(worker: &mut Worker, plan: &Plan, seat: Seat) {
             match commands.try_recv() {
                 Ok(Command::Epoch(epoch)) => {
                     fed = epoch.number;
-                    load.fed.fetch_add(inputs.feed(&epoch, index, peers), Ordering::Relaxed);
+                    inputs.advance_to(fed);
+                    inputs.bind(bindings.resolve(worker, &epoch));
+                    load.fed.fetch_add(inputs.feed(&epoch, index, &mut sorter), Ordering::Relaxed);
                     idle = false;
                 }
                 Ok(Command::Checkpoint(sink)) => desk.due = Some(sink),
@@ -116,6 +123,7 @@ pub fn run(worker: &mut Worker, plan: &Plan, seat: Seat) {
         }
     }
     inputs.close();
+    bindings.close();
     while worker.has_dataflows() {
         worker.step_or_park(Some(Duration::from_millis(1)));
     }
@@ -165,41 +173,26 @@ impl Inputs {
         self.probe.with_frontier(|frontier| frontier.first().map_or(fed, |next| next.saturating_sub(1)))
     }
 
-    /// Puts in the rules and the series there are, behind `epoch`.
-    fn begin(&mut self, plan: &Plan, entries: &[Entry], epoch: u64, index: usize, peers: usize) {
-        self.advance_to(epoch);
-        for (number, rule) in plan.rules.iter().enumerate().filter(|_| index == 0) {
-            let scope =
-                RuleScope { rule: number as u32, metric: rule.metric.clone(), matcher: rule.matcher.clone() };
-            self.rules.insert(scope);
+    /// Puts in what was bound, at the epoch that the inputs are at.
+    fn bind(&mut self, mut bound: Vec<Control>) {
+        if !bound.is_empty() {
+            self.controls.send_batch(&mut bound);
         }
-        for entry in entries.iter().skip(index).step_by(peers) {
-            self.entries.insert((entry.id, entry.key.clone()));
-        }
-        self.advance_to(epoch + 1);
     }
 
-    /// Takes in this worker's share of an epoch and closes it. Returns the number of samples.
-    fn feed(&mut self, epoch: &Epoch, index: usize, peers: usize) -> u64 {
-        self.advance_to(epoch.number);
+    /// Takes in this worker's share of the epoch that the inputs are at, and closes it. Returns the number of samples.
+    fn feed(&mut self, epoch: &Epoch, index: usize, sorter: &mut Sorter) -> u64 {
         self.controls.send(Control::Seal { arrival_ns: epoch.arrival_ns, floor_ns: epoch.floor_ns });
-        let share = epoch.share(index, peers);
+        let share = epoch.share(index, sorter.workers());
         let len = share.len() as u64;
+        let mut send = |parcel| self.samples.send(parcel);
         epoch.slices(share, |at, slice| {
-            let mut position = at as u32;
-            for part in slice.chunks(CHUNK_LEN) {
-                let mut chunk: Vec<Sample> = Vec::with_capacity(part.len());
-                chunk.extend(part.iter().map(|sample| {
-                    let seq = position | (sample.seq & DEDUP);
-                    position += 1;
-                    Sample { seq, ..*sample }
-                }));
-                self.samples.send_batch(&mut chunk);
+            for (sample, position) in slice.iter().zip(at as u32..) {
+                let seq = position | (sample.seq & DEDUP);
+                sorter.push(Sample { seq, ..*sample }, &mut send);
             }
         });
-        for entry in epoch.entries.iter().skip(index).step_by(peers) {
-            self.entries.insert((entry.id, entry.key.clone()));
-        }
+        sorter.finish(&mut send);
         self.advance_to(epoch.number + 1);
         len
     }
@@ -207,6 +200,55 @@ impl Inputs {
     fn advance_to(&mut self, epoch: u64) {
         self.samples.advance_to(epoch);
         self.controls.advance_to(epoch);
+    }
+
+    fn close(self) {
+        self.samples.close();
+        self.controls.close();
+    }
+}
+
+impl Bindings {
+    /// Puts in the rules and the series there are, behind `epoch`, and gives what that binds.
+    fn begin(&mut self, worker: &mut Worker, plan: &Plan, entries: &[Entry], epoch: u64) -> Vec<Control> {
+        self.advance_to(epoch);
+        for (number, rule) in plan.rules.iter().enumerate().filter(|_| worker.index() == 0) {
+            let scope =
+                RuleScope { rule: number as u32, metric: rule.metric.clone(), matcher: rule.matcher.clone() };
+            self.rules.insert(scope);
+        }
+        self.insert(worker, entries);
+        self.finish(worker, epoch)
+    }
+
+    /// Gives what an epoch binds: nothing, at no cost, unless it brings entries, which all workers see alike.
+    fn resolve(&mut self, worker: &mut Worker, epoch: &Epoch) -> Vec<Control> {
+        if epoch.entries.is_empty() {
+            return Vec::new();
+        }
+        self.advance_to(epoch.number);
+        self.insert(worker, &epoch.entries);
+        self.finish(worker, epoch.number)
+    }
+
+    /// Puts in this worker's share of `entries`.
+    fn insert(&mut self, worker: &Worker, entries: &[Entry]) {
+        for entry in entries.iter().skip(worker.index()).step_by(worker.peers()) {
+            self.entries.insert((entry.id, entry.key.clone()));
+        }
+    }
+
+    /// Waits until all workers have put in theirs of `epoch`. None can wait for another epoch meanwhile: they take
+    /// epochs in the same order, and a step moves the samples of earlier ones too.
+    fn finish(&mut self, worker: &mut Worker, epoch: u64) -> Vec<Control> {
+        self.advance_to(epoch + 1);
+        while self.probe.less_than(&(epoch + 1)) {
+            worker.step_or_park(Some(PARK_FULL));
+        }
+        self.bound.take()
+    }
+
+    fn advance_to(&mut self, epoch: u64) {
         self.entries.advance_to(epoch);
         self.entries.flush();
         self.rules.advance_to(epoch);
@@ -214,8 +256,6 @@ impl Inputs {
     }
 
     fn close(self) {
-        self.samples.close();
-        self.controls.close();
         self.entries.close();
         self.rules.close();
     }

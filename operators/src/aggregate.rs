@@ -3,7 +3,7 @@
 //! Every window function finishes from this one structure, so a query for eight functions folds once.
 
 use crate::counter::step;
-use crate::pane::{Moments, Obs, Pane};
+use crate::pane::{Folded, Moments, Obs, Pane};
 use crate::sample::{SECOND, TimeNs};
 use crate::sketch::Sketch;
 
@@ -50,7 +50,7 @@ impl Aggregate {
         self.revision = self.revision.max(pane.revision);
         if let Some(folded) = pane.folded() {
             self.append_moments(&folded.moments);
-            self.values.add_sketch(&folded.sketch);
+            self.values.add_fold(folded);
             self.behind += folded.behind;
         }
         if let Some(moments) = Moments::of(pane.raw()) {
@@ -147,6 +147,13 @@ impl Values {
         }
     }
 
+    fn add_fold(&mut self, folded: &Folded) {
+        self.make_sketch();
+        if let Values::Sketch(sketch) = self {
+            folded.add_to(sketch);
+        }
+    }
+
     fn add_sketch(&mut self, more: &Sketch) {
         if let Values::Sketch(sketch) = self {
             sketch.merge(more);
@@ -159,7 +166,7 @@ impl Values {
     fn make_sketch(&mut self) {
         if let Values::Exact(values) = self {
             let mut sketch = Sketch::new();
-            values.iter().for_each(|v| sketch.insert(*v));
+            sketch.insert_all(values);
             *self = Values::Sketch(Box::new(sketch));
         }
     }

@@ -8,11 +8,12 @@ pub mod saved;
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rapidhash::RapidHashMap as HashMap;
 use serde::{Deserialize, Serialize};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
@@ -150,6 +151,8 @@ impl Watched {
 struct Alert {
     rule: u32,
     machine: Machine,
+    /// The value of the last transition: what people see of the alert, before and after a restart.
+    said: f64,
     /// The entry of `timers` that counts for it; the greatest time there is for none.
     armed_ns: TimeNs,
 }
@@ -174,10 +177,10 @@ impl Machines {
             rules,
             idle_timeout_ns,
             arrival_ns: TimeNs::MIN,
-            watched: HashMap::new(),
+            watched: HashMap::default(),
             timers: BinaryHeap::new(),
             alerts_len: 0,
-            restored: HashMap::new(),
+            restored: HashMap::default(),
             counters,
         }
     }
@@ -207,7 +210,7 @@ impl Machines {
         if !self.restored.is_empty() {
             let unbound: usize = self.restored.values().map(|watched| watched.alerts.len()).sum();
             self.counters.unbound.fetch_add(unbound as u64, Ordering::Relaxed);
-            self.restored = HashMap::new();
+            self.restored = HashMap::default();
         }
     }
 
@@ -225,6 +228,7 @@ impl Machines {
             let alert = saved.as_mut().and_then(|saved| saved.take(rule)).unwrap_or(Alert {
                 rule,
                 machine: Machine::new(),
+                said: 0.0,
                 armed_ns: TimeNs::MAX,
             });
             if alert.armed_ns != TimeNs::MAX {
@@ -251,18 +255,14 @@ impl Machines {
         let behind = samples.partition_point(|sample| sample.time_ns < watched.newest_ns);
         watched.last_arrival_ns = self.arrival_ns;
         for alert in &mut watched.alerts {
-            let (number, rule) = (alert.rule, &self.rules[alert.rule as usize]);
+            let Alert { rule: number, machine, said, .. } = alert;
+            let rule = &self.rules[*number as usize];
             for sample in &samples[behind..] {
                 let breaching = rule.operator.holds(sample.value, rule.threshold);
-                alert.machine.sample(
-                    rule.timing,
-                    sample.time_ns,
-                    breaching,
-                    sample.value,
-                    &mut |transition| {
-                        out(AlertTransition { rule: number, series, transition });
-                    },
-                );
+                machine.sample(rule.timing, sample.time_ns, breaching, sample.value, &mut |transition| {
+                    *said = transition.value;
+                    out(AlertTransition { rule: *number, series, transition });
+                });
             }
             if let Some(deadline_ns) = alert.machine.next_deadline(rule.timing) {
                 let silent_ns = watched.last_arrival_ns.saturating_add(self.idle_timeout_ns);
@@ -289,7 +289,9 @@ impl Machines {
             }
             let silent_ns = watched.last_arrival_ns.saturating_add(self.idle_timeout_ns);
             if silent_ns <= self.arrival_ns {
-                alert.machine.advance(timing, self.arrival_ns, &mut |transition| {
+                let Alert { machine, said, .. } = &mut *alert;
+                machine.advance(timing, self.arrival_ns, &mut |transition| {
+                    *said = transition.value;
                     out(AlertTransition { rule, series, transition });
                 });
             }

@@ -13,6 +13,7 @@ use timely::dataflow::operators::vec::Map;
 use crate::family;
 use crate::sample::SeriesId;
 use crate::series::{SeriesKey, TargetMatcher};
+use crate::stable_hash::StableHash;
 use crate::window::Control;
 
 /// The part of a rule that decides what it watches.
@@ -38,11 +39,16 @@ pub fn bindings<'scope>(
     rules: VecCollection<'scope, u64, RuleScope, isize>,
     entries: VecCollection<'scope, u64, (SeriesId, SeriesKey), isize>,
 ) -> VecCollection<'scope, u64, (SeriesId, u32), isize> {
-    let rules = rules.map(|rule| (family::key(&rule.metric).to_string(), rule));
-    let entries = entries.map(|(id, key)| (family::key(&key.metric).to_string(), (id, key)));
+    // A hash of the family is enough: what it takes for the same is compared.
+    let rules = rules.map(|rule| (family_hash(&rule.metric), rule));
+    let entries = entries.map(|(id, key)| (family_hash(&key.metric), (id, key)));
     rules
         .join_map(entries, |_family, rule, (id, key)| (rule.matches(key), (*id, rule.rule)))
         .flat_map(|(matches, binding)| matches.then_some(binding))
+}
+
+fn family_hash(metric: &str) -> u64 {
+    StableHash::new().text(family::key(metric)).finish() as u64
 }
 
 /// Bindings as controls, each at the worker that owns its series.

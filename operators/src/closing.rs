@@ -23,6 +23,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 use std::ops::Range;
 
+use crate::exchange::Owners;
 use crate::history::{History, Placed};
 use crate::pane::Obs;
 use crate::sample::{SeriesId, TimeNs};
@@ -54,9 +55,9 @@ pub(crate) struct Now {
 /// What one worker knows of when its series' panes close. Can be made again from their histories.
 pub(crate) struct Closing {
     plan: ClosingPlan,
-    /// Number of the worker, and of all.
-    index: u32,
-    peers: u32,
+    /// Number of the worker.
+    index: usize,
+    owners: Owners,
     watches: Vec<Watch>,
     /// Slots to look at when the epoch ends.
     queue: Vec<usize>,
@@ -89,20 +90,20 @@ impl Default for Watch {
 }
 
 impl Closing {
-    /// Begins to close the panes of worker `index` of `peers`, of which `series` are there already.
+    /// Begins to close the panes of worker `index`, of which `series` are there already.
     pub(crate) fn new(
         plan: ClosingPlan,
         windows: &WindowPlan,
         index: usize,
-        peers: u32,
+        owners: Owners,
         series: &[History],
     ) -> Closing {
         // Whatever is due by now, the next epoch will find.
         let now = Now { epoch: 0, arrival_ns: TimeNs::MIN, floor_ns: TimeNs::MIN };
         let mut closing = Closing {
             plan,
-            index: index as u32,
-            peers,
+            index,
+            owners,
             watches: Vec::new(),
             queue: Vec::new(),
             changed: BTreeSet::new(),
@@ -179,10 +180,9 @@ impl Closing {
         time_ns: TimeNs,
         floor_ns: TimeNs,
     ) {
-        let Some(panes) = history.finest() else { return };
-        let start_ns = floor_to(time_ns, plan.tiers[0].width_ns);
-        let at = panes.partition_point(|pane| pane.start_ns < start_ns);
-        let own = panes.get(at).is_some_and(|pane| pane.start_ns == start_ns);
+        let (panes, width_ns) = (history.finest(), plan.tiers[0].width_ns);
+        let start_ns = floor_to(time_ns, width_ns);
+        let own = panes.first_from(width_ns, start_ns) == Some(start_ns);
         if own && start_ns >= history.forgotten_ns() {
             self.changed.insert((slot, start_ns));
         } else {
@@ -192,11 +192,12 @@ impl Closing {
             return;
         }
         // What is after a coarser pane is the first of the finest.
-        let next = panes.get(at + usize::from(own)).filter(|next| next.start_ns < history.closed_ns);
-        let Some(next) = next.filter(|next| next.start_ns >= history.forgotten_ns()) else { return };
-        let before = history.before(plan, next.start_ns, floor_ns);
+        let next_ns = panes.first_from(width_ns, start_ns.saturating_add(1));
+        let next_ns = next_ns.filter(|next_ns| (history.forgotten_ns()..history.closed_ns).contains(next_ns));
+        let Some(next_ns) = next_ns else { return };
+        let before = history.before(plan, next_ns, floor_ns);
         if before.is_some_and(|before| before.time_ns == time_ns) {
-            self.changed.insert((slot, next.start_ns));
+            self.changed.insert((slot, next_ns));
         }
     }
 
@@ -221,7 +222,7 @@ impl Closing {
             self.give(plan, history, slot, pane.1..pane.1.saturating_add(plan.tiers[0].width_ns), now);
         }
         self.close(plan, history, slot, till_ns, now);
-        self.advance(history, till_ns, now.floor_ns);
+        self.advance(plan, history, till_ns, now.floor_ns);
         if let Some(watch) = self.watches.get_mut(slot) {
             watch.from_ns = watch.from_ns.max(till_ns);
         }
@@ -237,15 +238,15 @@ impl Closing {
         now: Now,
     ) {
         self.look(plan, history, slot, now);
-        self.count_given_up(history, now.floor_ns);
+        self.count_given_up(plan, history, now.floor_ns);
     }
 
     /// Counts the panes before `till_ns`, given up and still there, that did not close.
-    pub(crate) fn count_given_up(&mut self, history: &History, till_ns: TimeNs) {
-        let Some(panes) = history.finest() else { return };
-        let closed = panes.partition_point(|pane| pane.start_ns < history.closed_ns);
-        let given_up = panes.partition_point(|pane| pane.start_ns < till_ns);
-        self.counts.missed += given_up.saturating_sub(closed) as u64;
+    pub(crate) fn count_given_up(&mut self, plan: &WindowPlan, history: &History, till_ns: TimeNs) {
+        if history.closed_ns < till_ns {
+            let given_up = history.finest().count_in(plan.tiers[0].width_ns, history.closed_ns..till_ns);
+            self.counts.missed += given_up as u64;
+        }
     }
 
     /// Ends the epoch: gives what has become due, and what was corrected. In order of series and start.
@@ -297,15 +298,14 @@ impl Closing {
         let last_ns = self.close(plan, history, slot, closed(clock_ns), now);
         // In silence the arrival clock closes the panes that there are, and no others: the series goes on
         // where it was.
-        self.advance(history, closed(newest_ns).max(last_ns), now.floor_ns);
+        self.advance(plan, history, closed(newest_ns).max(last_ns), now.floor_ns);
         if now.arrival_ns.saturating_sub(last_arrival_ns) > plan.retention_ns() {
-            let open = history.finest().into_iter().flatten().rev();
-            let shown =
-                open.take_while(|pane| pane.start_ns >= history.closed_ns.max(now.floor_ns)).count() as u64;
+            let open = history.closed_ns.max(now.floor_ns)..TimeNs::MAX;
+            let shown = history.finest().count_in(width_ns, open) as u64;
             if shown > 0 {
                 self.counts.missed += shown;
                 let end_ns = floor_to(newest_ns, width_ns).saturating_add(width_ns);
-                self.advance(history, end_ns, now.floor_ns);
+                self.advance(plan, history, end_ns, now.floor_ns);
             }
         }
         self.watch(plan, history, slot, now);
@@ -313,9 +313,9 @@ impl Closing {
 
     /// Moves the mark, and counts what was given up before it could close. Of panes that were given up, and
     /// that nothing comes after, the sweep will know: where the mark is must not depend on how far that is.
-    fn advance(&mut self, history: &mut History, till_ns: TimeNs, floor_ns: TimeNs) {
+    fn advance(&mut self, plan: &WindowPlan, history: &mut History, till_ns: TimeNs, floor_ns: TimeNs) {
         if till_ns > history.closed_ns {
-            self.count_given_up(history, till_ns.min(floor_ns));
+            self.count_given_up(plan, history, till_ns.min(floor_ns));
             history.closed_ns = till_ns;
         }
     }
@@ -328,10 +328,7 @@ impl Closing {
         let watch = &mut self.watches[slot];
         let width_ns = plan.tiers[0].width_ns;
         let behind_ns = width_ns.saturating_add(plan.lateness_ns);
-        let open = history.finest().and_then(|panes| {
-            let at_ns = history.closed_ns.max(now.floor_ns);
-            panes.get(panes.partition_point(|pane| pane.start_ns < at_ns)).map(|pane| pane.start_ns)
-        });
+        let open = history.finest().first_from(width_ns, history.closed_ns.max(now.floor_ns));
         watch.from_ns = open.unwrap_or(TimeNs::MAX);
         watch.due_ns = history.closed_ns.saturating_add(behind_ns).min(QUEUED - 1);
         let Some(from_ns) = open else { return };
@@ -356,19 +353,21 @@ impl Closing {
         till_ns: TimeNs,
         now: Now,
     ) -> TimeNs {
-        let Some(panes) = history.finest() else { return TimeNs::MIN };
-        let from = panes.partition_point(|pane| pane.start_ns < history.closed_ns.max(now.floor_ns));
-        let till = panes.partition_point(|pane| pane.start_ns < till_ns);
-        if from >= till {
+        let (panes, width_ns) = (history.finest(), plan.tiers[0].width_ns);
+        let from = panes.first_from(width_ns, history.closed_ns.max(now.floor_ns));
+        let (Some(from_ns), Some(last_ns)) = (from, panes.last_below(width_ns, till_ns)) else {
+            return TimeNs::MIN;
+        };
+        if from_ns > last_ns {
             return TimeNs::MIN;
         }
-        self.give(plan, history, slot, panes[from].start_ns..till_ns, now);
-        panes[till - 1].start_ns.saturating_add(plan.tiers[0].width_ns)
+        self.give(plan, history, slot, from_ns..till_ns, now);
+        last_ns.saturating_add(width_ns)
     }
 
     /// Gives the panes in a range of the finest tier.
     fn give(&mut self, plan: &WindowPlan, history: &History, slot: usize, range_ns: Range<TimeNs>, now: Now) {
-        let series: SeriesId = slot as u32 * self.peers + self.index;
+        let series: SeriesId = self.owners.series(slot, self.index);
         let (width_ns, with_values) = (plan.tiers[0].width_ns, self.plan.needs_values());
         let rows = &mut self.rows;
         let functions = &self.plan.functions;

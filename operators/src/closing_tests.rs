@@ -158,7 +158,7 @@ struct Bench {
 impl Bench {
     fn new(plan: WindowPlan, series: usize) -> Bench {
         let series = vec![History::default(); series];
-        let closing = Closing::new(ClosingPlan::parse(["sum"]).unwrap(), &plan, 0, 1, &series);
+        let closing = Closing::new(ClosingPlan::parse(["sum"]).unwrap(), &plan, 0, Owners::new(1), &series);
         Bench { plan, closing, series, epoch: 0 }
     }
 

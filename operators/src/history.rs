@@ -7,10 +7,10 @@ mod saved;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
 use std::ops::Range;
 
 use crate::aggregate::Aggregate;
+use crate::pane::run::Run;
 use crate::pane::{Obs, Pane, Seen};
 use crate::sample::{DurationNs, TimeNs};
 use crate::tier::{WindowPlan, floor_to};
@@ -20,46 +20,57 @@ use crate::tier::{WindowPlan, floor_to};
 pub struct History {
     /// Newest event time; meaningless while nothing came.
     newest_ns: TimeNs,
+    /// Event times from the newest up to here fall into the newest pane, and move none to a coarser tier. Below every
+    /// time while there is no pane.
+    run_up_to_ns: TimeNs,
     last_arrival_ns: TimeNs,
     /// The latest value in event time.
     last_value: f64,
+    /// Observations ever taken in.
+    taken: u64,
+    /// Number of alert rules bound to the series.
+    pub watchers: u32,
+    /// Bytes when last measured.
+    pub measured_bytes: u32,
+    /// Panes of the finest tier.
+    finest: Run,
+    /// Those of the others; none until there are any.
+    coarser: Vec<Run>,
     /// When `newest_ns` reaches this, panes move to a coarser tier.
     roll_at_ns: TimeNs,
     /// Samples that changed a pane after it was final.
     late: u64,
     /// Samples that were too old for any pane.
     dropped: u64,
-    /// Observations ever taken in.
-    taken: u64,
     /// Up to where final windows have been sent out; the least time there is for none.
     pub closed_ns: TimeNs,
     /// Panes that begin before it were forgotten when the series was gone; the least time there is for none.
     forgotten_ns: TimeNs,
+    /// Whether a sample ever came.
+    known: bool,
     /// Whether event times outlast the fold: samples came that may be sent again.
     keeps_times: bool,
-    /// Number of alert rules bound to the series.
-    pub watchers: u32,
-    /// Bytes when last measured.
-    pub measured_bytes: u32,
-    tiers: Vec<VecDeque<Pane>>,
 }
 
 impl Default for History {
     fn default() -> Self {
         History {
             newest_ns: 0,
+            run_up_to_ns: TimeNs::MIN,
             last_arrival_ns: 0,
             last_value: 0.0,
+            taken: 0,
+            watchers: 0,
+            measured_bytes: 0,
+            finest: Run::default(),
+            coarser: Vec::new(),
             roll_at_ns: 0,
             late: 0,
             dropped: 0,
-            taken: 0,
             closed_ns: TimeNs::MIN,
             forgotten_ns: TimeNs::MIN,
+            known: false,
             keeps_times: false,
-            watchers: 0,
-            measured_bytes: 0,
-            tiers: Vec::new(),
         }
     }
 }
@@ -76,6 +87,12 @@ pub enum Placed {
 }
 
 impl History {
+    /// Reads the places that [`Self::insert`] will write to.
+    #[inline]
+    pub(crate) fn touch(&self) -> TimeNs {
+        self.newest_ns ^ self.finest.touch()
+    }
+
     /// Takes in one observation at arrival time `arrival_ns` of epoch `epoch`. Panes that begin before `floor_ns`
     /// were given up for memory: they take nothing and show nothing, whether they have been freed yet or not.
     #[inline]
@@ -88,39 +105,40 @@ impl History {
         floor_ns: TimeNs,
     ) -> Placed {
         self.last_arrival_ns = arrival_ns;
-        if obs.time_ns < self.newest_ns || self.taken == 0 {
-            return self.insert_slowly(plan, obs, epoch, floor_ns);
-        }
-        self.newest_ns = obs.time_ns;
-        self.last_value = obs.value;
-        if obs.time_ns >= self.roll_at_ns {
-            self.roll(plan);
-        }
-        let width_ns = plan.tiers[0].width_ns;
-        match self.tiers[0].back_mut() {
-            // As unsigned numbers a time before the pane is beyond it too, and nothing overflows.
-            Some(pane)
-                if (obs.time_ns.wrapping_sub(pane.start_ns) as u64) < width_ns as u64
-                    && pane.start_ns >= floor_ns =>
-            {
-                pane.insert_keeping(obs, self.keeps_times);
-                pane.revision = epoch;
-                self.taken += 1;
-                Placed::InTime
-            }
-            _ => self.place(plan, obs, epoch, floor_ns),
-        }
-    }
-
-    #[cold]
-    fn insert_slowly(&mut self, plan: &WindowPlan, obs: Obs, epoch: u64, floor_ns: TimeNs) -> Placed {
-        if self.taken == 0 {
+        let pane = self.finest.newest_mut();
+        if obs.time_ns >= self.newest_ns && obs.time_ns < self.run_up_to_ns && pane.start_ns >= floor_ns {
+            pane.append(obs, self.keeps_times);
+            pane.revision = epoch;
             self.newest_ns = obs.time_ns;
             self.last_value = obs.value;
-            self.tiers = vec![VecDeque::new(); plan.tiers.len()];
-            self.roll(plan);
+            self.taken += 1;
+            return Placed::InTime;
         }
-        self.place(plan, obs, epoch, floor_ns)
+        self.insert_slowly(plan, obs, epoch, floor_ns)
+    }
+
+    /// What is not simply the next observation of the newest pane.
+    #[inline(never)]
+    fn insert_slowly(&mut self, plan: &WindowPlan, obs: Obs, epoch: u64, floor_ns: TimeNs) -> Placed {
+        let begins = self.taken == 0;
+        if begins || obs.time_ns >= self.newest_ns {
+            self.known = true;
+            self.newest_ns = obs.time_ns;
+            self.last_value = obs.value;
+            if begins || obs.time_ns >= self.roll_at_ns {
+                self.roll(plan);
+            }
+        }
+        let placed = self.place(plan, obs, epoch, floor_ns);
+        self.set_run(plan);
+        placed
+    }
+
+    /// Finds out up to where observations fall into the newest pane of the finest tier.
+    fn set_run(&mut self, plan: &WindowPlan) {
+        let end_ns = |start_ns: TimeNs| start_ns.saturating_add(plan.tiers[0].width_ns);
+        let newest = self.finest.newest_start().filter(|start_ns| *start_ns <= self.newest_ns);
+        self.run_up_to_ns = newest.map_or(TimeNs::MIN, |start_ns| end_ns(start_ns).min(self.roll_at_ns));
     }
 
     /// Puts an observation into its pane of the tier its age says.
@@ -135,14 +153,9 @@ impl History {
             self.dropped += 1;
             return Placed::Dropped;
         };
-        let panes = &mut self.tiers[tier];
-        let at = panes.partition_point(|pane| pane.start_ns < start_ns);
-        if panes.get(at).is_none_or(|pane| pane.start_ns != start_ns) {
-            let expected_len = panes.back().map_or(1, |before| before.count() as usize + 1);
-            panes.insert(at, Pane::new(start_ns, expected_len));
-        }
-        let pane = &mut panes[at];
-        pane.insert_keeping(obs, self.keeps_times);
+        let times = self.keeps_times;
+        let pane = self.run_mut(plan, tier).pane_mut(width_ns, start_ns);
+        pane.insert_keeping(obs, times);
         pane.revision = epoch;
         self.taken += 1;
         if start_ns.saturating_add(width_ns) <= self.newest_ns.saturating_sub(plan.lateness_ns) {
@@ -156,33 +169,49 @@ impl History {
     /// state was saved, the coarser panes that were made then stay.
     #[inline]
     fn tier_of(&self, plan: &WindowPlan, finest: usize, time_ns: TimeNs) -> usize {
-        let newer = |at: usize| self.tiers[at].back().is_none_or(|pane| pane.start_ns > time_ns);
+        let newest = |at: usize| self.run(at).and_then(Run::newest_start);
         let coarse = |at: usize| {
-            let end_ns = |pane: &Pane| pane.start_ns.saturating_add(plan.tiers[at].width_ns);
-            self.tiers[at].back().is_some_and(|pane| end_ns(pane) > time_ns)
+            newest(at).is_some_and(|start_ns| start_ns.saturating_add(plan.tiers[at].width_ns) > time_ns)
         };
         // What comes behind a pane of the finest tier can't lie in a coarser one.
-        if !newer(finest) {
+        if newest(finest).is_some_and(|start_ns| start_ns <= time_ns) {
             finest
         } else {
-            (finest + 1..self.tiers.len()).rfind(|at| coarse(*at)).unwrap_or(finest)
+            (finest + 1..plan.tiers.len()).rfind(|at| coarse(*at)).unwrap_or(finest)
         }
+    }
+
+    /// The panes of a tier, if there ever were any.
+    fn run(&self, tier: usize) -> Option<&Run> {
+        if tier == 0 { Some(&self.finest) } else { self.coarser.get(tier - 1) }
+    }
+
+    fn run_mut(&mut self, plan: &WindowPlan, tier: usize) -> &mut Run {
+        if tier == 0 {
+            return &mut self.finest;
+        }
+        if self.coarser.is_empty() {
+            self.coarser = vec![Run::default(); plan.tiers.len() - 1];
+        }
+        &mut self.coarser[tier - 1]
     }
 
     /// Moves panes that have grown too old for their tier into the next; the last tier's go.
     #[cold]
     fn roll(&mut self, plan: &WindowPlan) {
         let mut next_at_ns = TimeNs::MAX;
-        for at in 0..plan.tiers.len() {
+        let times = self.keeps_times;
+        for (at, tier) in plan.tiers.iter().enumerate() {
             let cutoff_ns = plan.cutoff_ns(at, self.newest_ns);
-            while self.tiers[at].front().is_some_and(|pane| pane.start_ns < cutoff_ns) {
-                let Some(pane) = self.tiers[at].pop_front() else { break };
-                if let Some(coarser) = plan.tiers.get(at + 1) {
-                    append_coarser(&mut self.tiers[at + 1], pane, coarser.width_ns, self.keeps_times);
+            if self.run(at).is_some() {
+                while let Some(pane) = self.run_mut(plan, at).pop_before(tier.width_ns, cutoff_ns) {
+                    if let Some(coarser) = plan.tiers.get(at + 1) {
+                        append_coarser(self.run_mut(plan, at + 1), pane, coarser.width_ns, times);
+                    }
                 }
             }
-            let step_ns = plan.tiers.get(at + 1).map_or(plan.tiers[at].width_ns, |next| next.width_ns);
-            let due_ns = cutoff_ns.saturating_add(step_ns).saturating_add(plan.tiers[at].retention_ns);
+            let step_ns = plan.tiers.get(at + 1).map_or(tier.width_ns, |next| next.width_ns);
+            let due_ns = cutoff_ns.saturating_add(step_ns).saturating_add(tier.retention_ns);
             next_at_ns = next_at_ns.min(due_ns);
         }
         self.roll_at_ns = next_at_ns;
@@ -203,12 +232,12 @@ impl History {
 
     #[cold]
     fn search(&self, plan: &WindowPlan, time_ns: TimeNs, floor_ns: TimeNs) -> Seen {
-        let pane = self.tiers.iter().zip(&plan.tiers).find_map(|(panes, tier)| {
-            let start_ns = floor_to(time_ns, tier.width_ns);
-            let at = panes.binary_search_by_key(&start_ns, |pane| pane.start_ns).ok()?;
-            Some(&panes[at])
+        let seen = self.tiers(plan).find_map(|(panes, width_ns)| {
+            let start_ns = floor_to(time_ns, width_ns);
+            let shown = start_ns >= floor_ns;
+            panes.at(width_ns, start_ns, |pane| if shown { pane.seen(time_ns) } else { Seen::No })
         });
-        match pane.filter(|pane| pane.start_ns >= floor_ns).map_or(Seen::No, |pane| pane.seen(time_ns)) {
+        match seen.unwrap_or(Seen::No) {
             Seen::No if time_ns < self.forgotten_ns => Seen::Unsure,
             seen => seen,
         }
@@ -229,22 +258,28 @@ impl History {
         (self.taken, self.late, self.dropped)
     }
 
-    /// Panes that overlap `range` and do not begin before `floor_ns`, with their width, in time order.
-    fn panes<'a>(
-        &'a self,
-        plan: &'a WindowPlan,
-        range: Range<TimeNs>,
-        floor_ns: TimeNs,
-    ) -> impl Iterator<Item = (&'a Pane, DurationNs)> {
-        let Range { start: start_ns, end: end_ns } = range;
-        self.tiers.iter().zip(&plan.tiers).rev().flat_map(move |(panes, tier)| {
-            let floor = panes.partition_point(|pane| pane.start_ns < floor_ns);
-            let from = panes
-                .partition_point(|pane| pane.start_ns.saturating_add(tier.width_ns) <= start_ns)
-                .max(floor);
-            let till = panes.partition_point(|pane| pane.start_ns < end_ns).max(from);
-            panes.range(from..till).map(|pane| (pane, tier.width_ns))
-        })
+    /// The panes of every tier with their width, the finest first.
+    fn tiers<'a>(&'a self, plan: &'a WindowPlan) -> impl Iterator<Item = (&'a Run, DurationNs)> {
+        std::iter::once(&self.finest)
+            .chain(&self.coarser)
+            .zip(&plan.tiers)
+            .map(|(run, tier)| (run, tier.width_ns))
+    }
+
+    /// Starts of the panes of a width that overlap `range` and do not begin before `floor_ns`.
+    fn starts(range: &Range<TimeNs>, width_ns: DurationNs, floor_ns: TimeNs) -> Range<TimeNs> {
+        // The first that ends behind the range's start; nothing overflows.
+        let first = i128::from(range.start) - i128::from(width_ns) + 1;
+        (first.max(floor_ns.into()) as TimeNs)..range.end
+    }
+
+    /// Calls `look` with the panes that overlap `range` and do not begin before `floor_ns`, in time order.
+    fn visit(&self, plan: &WindowPlan, range: Range<TimeNs>, floor_ns: TimeNs, mut look: impl FnMut(&Pane)) {
+        for (at, tier) in plan.tiers.iter().enumerate().rev() {
+            if let Some(panes) = self.run(at) {
+                panes.visit(tier.width_ns, Self::starts(&range, tier.width_ns, floor_ns), &mut look);
+            }
+        }
     }
 
     /// Width of the coarsest pane that overlaps `range` and does not begin before `floor_ns`.
@@ -254,14 +289,19 @@ impl History {
         range: Range<TimeNs>,
         floor_ns: TimeNs,
     ) -> Option<DurationNs> {
-        self.panes(plan, range, floor_ns).map(|(_, width_ns)| width_ns).max()
+        let overlaps = |(panes, width_ns): &(&Run, DurationNs)| {
+            let starts = Self::starts(&range, *width_ns, floor_ns);
+            panes.first_from(*width_ns, starts.start).is_some_and(|start_ns| start_ns < starts.end)
+        };
+        self.tiers(plan).filter(overlaps).map(|(_, width_ns)| width_ns).last()
     }
 
     /// The last observation before `time_ns` in panes that begin at or after `floor_ns`.
     pub(crate) fn before(&self, plan: &WindowPlan, time_ns: TimeNs, floor_ns: TimeNs) -> Option<Obs> {
-        self.tiers.iter().zip(&plan.tiers).find_map(|(panes, tier)| {
-            let at = panes.partition_point(|pane| pane.start_ns.saturating_add(tier.width_ns) <= time_ns);
-            panes.range(..at).next_back().filter(|pane| pane.start_ns >= floor_ns)?.last()
+        self.tiers(plan).find_map(|(panes, width_ns)| {
+            let ends_by_ns = time_ns.checked_sub(width_ns)?.saturating_add(1);
+            let start_ns = panes.last_below(width_ns, ends_by_ns).filter(|start_ns| *start_ns >= floor_ns)?;
+            panes.at(width_ns, start_ns, Pane::last)?
         })
     }
 
@@ -279,7 +319,7 @@ impl History {
         let mut open: Option<(TimeNs, Aggregate)> = None;
         let mut before = self.before(plan, range.start, floor_ns);
         let mut last = before;
-        for (pane, _) in self.panes(plan, range, floor_ns) {
+        self.visit(plan, range, floor_ns, |pane| {
             let start_ns = floor_to(pane.start_ns, window_ns);
             if open.as_ref().is_none_or(|(at, _)| *at != start_ns) {
                 if let Some((at, mut window)) = open.take() {
@@ -293,7 +333,7 @@ impl History {
                 window.append_pane(pane);
             }
             last = pane.last().or(last);
-        }
+        });
         if let Some((at, mut window)) = open {
             window.close(before);
             found(at, window);
@@ -301,18 +341,18 @@ impl History {
     }
 
     /// Start of the oldest pane.
-    pub fn oldest_ns(&self) -> Option<TimeNs> {
-        self.tiers.iter().filter_map(|panes| panes.front()).map(|pane| pane.start_ns).min()
+    pub fn oldest_ns(&self, plan: &WindowPlan) -> Option<TimeNs> {
+        self.tiers(plan).filter_map(|(panes, width_ns)| panes.oldest_start(width_ns)).min()
     }
 
     /// Number of panes held.
     pub fn pane_count(&self) -> usize {
-        self.tiers.iter().map(VecDeque::len).sum()
+        self.finest.len() + self.coarser.iter().map(Run::len).sum::<usize>()
     }
 
-    /// Panes of the finest tier, in time order.
-    pub(crate) fn finest(&self) -> Option<&VecDeque<Pane>> {
-        self.tiers.first()
+    /// Panes of the finest tier.
+    pub(crate) fn finest(&self) -> &Run {
+        &self.finest
     }
 
     /// Event time from which on panes move to a coarser tier.
@@ -326,21 +366,18 @@ impl History {
         self.forgotten_ns
     }
 
-    /// Gives up panes that begin before `floor_ns`, and spare memory of closed ones. Returns how many panes went.
-    pub fn trim(&mut self, floor_ns: TimeNs) -> u64 {
-        let mut gone = 0;
-        for panes in &mut self.tiers {
-            while panes.front().is_some_and(|pane| pane.start_ns < floor_ns) {
-                panes.pop_front();
-                gone += 1;
-            }
-            if panes.capacity() > 4 * panes.len() + 8 {
-                panes.shrink_to(2 * panes.len());
-            }
-            let closed = panes.len().saturating_sub(1);
-            panes.range_mut(closed.saturating_sub(4)..closed).for_each(Pane::shrink);
+    /// Gives up panes that begin before `floor_ns`, and packs those that are not expected to grow. Returns how many
+    /// panes went, and how much work the packing was, in observations.
+    pub fn trim(&mut self, plan: &WindowPlan, floor_ns: TimeNs) -> (u64, usize) {
+        let (mut gone, mut work) = (0, 0);
+        for (panes, tier) in std::iter::once(&mut self.finest).chain(&mut self.coarser).zip(&plan.tiers) {
+            gone += panes.drop_before(tier.width_ns, floor_ns);
+            work += panes.pack(tier.width_ns);
         }
-        gone
+        if gone > 0 {
+            self.set_run(plan);
+        }
+        (gone, work)
     }
 
     /// Forgets all panes of a series that is gone.
@@ -349,27 +386,22 @@ impl History {
         if self.taken > 0 {
             self.forgotten_ns = self.newest_ns.saturating_add(1);
         }
-        self.tiers.iter_mut().for_each(|panes| *panes = VecDeque::new());
+        self.finest = Run::default();
+        self.coarser = Vec::new();
+        self.run_up_to_ns = TimeNs::MIN;
         gone
     }
 
     /// Bytes held, the history itself included.
     pub fn bytes(&self) -> usize {
-        let spare = |panes: &VecDeque<Pane>| (panes.capacity() - panes.len()) * size_of::<Pane>();
-        let held = |panes: &VecDeque<Pane>| panes.iter().map(Pane::bytes).sum::<usize>() + spare(panes);
         size_of::<History>()
-            + self.tiers.capacity() * size_of::<VecDeque<Pane>>()
-            + self.tiers.iter().map(held).sum::<usize>()
+            + self.finest.heap_bytes()
+            + self.coarser.capacity() * size_of::<Run>()
+            + self.coarser.iter().map(Run::heap_bytes).sum::<usize>()
     }
 }
 
-fn append_coarser(panes: &mut VecDeque<Pane>, pane: Pane, width_ns: DurationNs, times: bool) {
-    let start_ns = floor_to(pane.start_ns, width_ns);
-    if panes.back().is_none_or(|last| last.start_ns < start_ns) {
-        panes.push_back(Pane::new(start_ns, pane.raw().len()));
-    }
+fn append_coarser(panes: &mut Run, pane: Pane, width_ns: DurationNs, times: bool) {
     // A coarse pane is never newer than a pane of the finer tier: cut-offs are multiples of its width.
-    if let Some(last) = panes.back_mut() {
-        last.append(pane, times);
-    }
+    panes.pane_mut(width_ns, floor_to(pane.start_ns, width_ns)).append_pane(pane, times);
 }

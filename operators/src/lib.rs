@@ -14,6 +14,7 @@
 //! - [`aggregate`]: panes merged into a window; [`function`]: what is read off it, the table `FUNCTIONS`
 //! - [`condition`]: what an alert rule compares, the table `CONDITIONS`; [`alert`]: the life cycle of one alert
 //! - [`closing`]: the windows of finest panes that are closed, as rows
+//! - [`exchange`]: samples to the workers that own their series
 //! - [`window`], [`binding`], [`alerts`]: the timely and differential operators over all of that
 
 pub mod aggregate;
@@ -24,6 +25,7 @@ pub mod catalog;
 pub mod closing;
 pub mod condition;
 pub mod counter;
+pub mod exchange;
 pub mod family;
 pub mod function;
 pub mod history;

@@ -102,6 +102,11 @@ impl<'a> Reader<'a> {
         Unreadable { expected: expected.into(), byte: self.at }
     }
 
+    /// Bytes read.
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
     /// Bytes not read yet.
     pub fn left(&self) -> usize {
         self.bytes.len() - self.at

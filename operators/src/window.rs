@@ -13,10 +13,11 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
-use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
 use crate::closing::{ClosedWindow, Closing, ClosingCounts, ClosingPlan, Now};
+use crate::exchange::{Owners, Parcel, by_worker};
 use crate::history::{History, Placed};
 use crate::pane::{Obs, Seen};
 use crate::sample::{DurationNs, MS, Sample, SeriesId, TimeNs};
@@ -70,7 +71,9 @@ pub struct ShardCounts {
 /// The series of one worker. Readers see whole epochs only.
 pub struct Shard {
     plan: Arc<WindowPlan>,
-    peers: u32,
+    /// How long anything is held, by that plan.
+    retention_ns: DurationNs,
+    owners: Owners,
     /// The last epoch applied.
     pub epoch: u64,
     /// Its arrival time.
@@ -89,6 +92,9 @@ pub struct Shard {
     repeats: Option<Repeats>,
 }
 
+/// Samples whose places are looked at together before they are put there.
+const TOUCHED_TOGETHER: usize = 16;
+
 /// How many panes the sweep looks at per millisecond of arrival time: about 1 % of a core at 5 ns each.
 const SWEEP_PANES_PER_MS: i64 = 2_000;
 /// The least and the most it looks at in one epoch; the most take about a third of a millisecond.
@@ -101,8 +107,9 @@ impl Shard {
     /// An empty shard of one of `peers` workers.
     pub fn new(plan: Arc<WindowPlan>, peers: usize) -> Shard {
         Shard {
+            retention_ns: plan.retention_ns(),
             plan,
-            peers: peers.max(1) as u32,
+            owners: Owners::new(peers),
             epoch: 0,
             arrival_ns: TimeNs::MIN,
             floor_ns: TimeNs::MIN,
@@ -117,7 +124,7 @@ impl Shard {
 
     /// Gives closed windows from now on; the shard is that of worker `index`. Panes that were never given are.
     pub fn close_windows(&mut self, closing: ClosingPlan, index: usize) {
-        self.closing = Some(Box::new(Closing::new(closing, &self.plan, index, self.peers, &self.series)));
+        self.closing = Some(Box::new(Closing::new(closing, &self.plan, index, self.owners, &self.series)));
     }
 
     /// What was closed.
@@ -132,7 +139,7 @@ impl Shard {
 
     /// History of a series that this shard owns; `None` before its first sample.
     pub fn history(&self, series: SeriesId) -> Option<&History> {
-        self.series.get((series / self.peers) as usize).filter(|history| history.newest().is_some())
+        self.series.get(self.owners.slot(series) as usize).filter(|history| history.newest().is_some())
     }
 
     /// The series' own clock.
@@ -160,7 +167,7 @@ impl Shard {
                     sealed = true;
                 }
                 Control::Bind { series, diff, .. } => {
-                    let history = history_mut(&mut self.series, (series / self.peers) as usize);
+                    let history = history_mut(&mut self.series, self.owners.slot(*series) as usize);
                     history.watchers = history.watchers.saturating_add_signed(*diff);
                 }
             }
@@ -195,48 +202,11 @@ impl Shard {
         watched: &mut impl FnMut(Sample),
     ) {
         let now = Now { epoch, arrival_ns: self.arrival_ns, floor_ns: self.floor_ns };
-        let retention_ns = self.plan.retention_ns();
         let mut counts = ShardCounts::default();
-        for sample in chunks.iter().flatten() {
-            let Standing { lacking, counted, repeated } = standing(sample);
-            if repeated {
-                continue;
-            }
-            let slot = (sample.series / self.peers) as usize;
-            let history = history_mut(&mut self.series, slot);
-            counts.samples += u64::from(counted);
-            if lacking {
-                let obs = Obs { time_ns: sample.time_ns, value: sample.value };
-                // Whether or not the sweep has been there, what it had is gone.
-                if self.arrival_ns.saturating_sub(history.last_arrival_ns()) > retention_ns {
-                    if let Some(closing) = &mut self.closing {
-                        closing.close_what_is_forgotten(&self.plan, history, slot, now);
-                    }
-                    counts.panes_given_up += u64::from(counted) * history.forget();
-                }
-                if sample.is_dedup() {
-                    let seen = history.seen(&self.plan, obs.time_ns, now.floor_ns);
-                    if seen != Seen::No {
-                        if let Some(repeats) = self.repeats.as_mut().filter(|_| history.watchers > 0) {
-                            repeats.note(epoch, sample.position());
-                        }
-                        counts.duplicates += u64::from(counted);
-                        counts.duplicates_unsure += u64::from(counted && seen == Seen::Unsure);
-                        continue;
-                    }
-                }
-                let placed = match &mut self.closing {
-                    None => history.insert(&self.plan, obs, epoch, now.arrival_ns, now.floor_ns),
-                    Some(closing) => closing.insert(&self.plan, history, slot, obs, now),
-                };
-                match placed {
-                    Placed::InTime => {}
-                    Placed::Late => counts.late += u64::from(counted),
-                    Placed::Dropped => counts.dropped += u64::from(counted),
-                }
-            }
-            if history.watchers > 0 {
-                watched(*sample);
+        for few in chunks.iter().flat_map(|chunk| chunk.chunks(TOUCHED_TOGETHER)) {
+            self.touch(few);
+            for sample in few {
+                self.fold_one(sample, now, standing(sample), &mut counts, watched);
             }
         }
         self.counts.samples += counts.samples;
@@ -245,6 +215,64 @@ impl Shard {
         self.counts.duplicates += counts.duplicates;
         self.counts.duplicates_unsure += counts.duplicates_unsure;
         self.counts.panes_given_up += counts.panes_given_up;
+    }
+
+    /// Looks at the places that samples will be put in, so that they come out of memory side by side: one after the
+    /// other, each sample of a million series waits for two of them.
+    #[inline]
+    fn touch(&self, few: &[Sample]) {
+        let place = |sample: &Sample| self.series.get(self.owners.slot(sample.series) as usize);
+        std::hint::black_box(few.iter().filter_map(place).fold(0, |sum, history| sum ^ history.touch()));
+    }
+
+    #[inline(always)]
+    fn fold_one(
+        &mut self,
+        sample: &Sample,
+        now: Now,
+        Standing { lacking, counted, repeated }: Standing,
+        counts: &mut ShardCounts,
+        watched: &mut impl FnMut(Sample),
+    ) {
+        if repeated {
+            return;
+        }
+        let slot = self.owners.slot(sample.series) as usize;
+        let history = history_mut(&mut self.series, slot);
+        counts.samples += u64::from(counted);
+        if lacking {
+            let obs = Obs { time_ns: sample.time_ns, value: sample.value };
+            // Whether or not the sweep has been there, what it had is gone.
+            if now.arrival_ns.saturating_sub(history.last_arrival_ns()) > self.retention_ns {
+                if let Some(closing) = &mut self.closing {
+                    closing.close_what_is_forgotten(&self.plan, history, slot, now);
+                }
+                counts.panes_given_up += u64::from(counted) * history.forget();
+            }
+            if sample.is_dedup() {
+                let seen = history.seen(&self.plan, obs.time_ns, now.floor_ns);
+                if seen != Seen::No {
+                    if let Some(repeats) = self.repeats.as_mut().filter(|_| history.watchers > 0) {
+                        repeats.note(now.epoch, sample.position());
+                    }
+                    counts.duplicates += u64::from(counted);
+                    counts.duplicates_unsure += u64::from(counted && seen == Seen::Unsure);
+                    return;
+                }
+            }
+            let placed = match &mut self.closing {
+                None => history.insert(&self.plan, obs, now.epoch, now.arrival_ns, now.floor_ns),
+                Some(closing) => closing.insert(&self.plan, history, slot, obs, now),
+            };
+            match placed {
+                Placed::InTime => {}
+                Placed::Late => counts.late += u64::from(counted),
+                Placed::Dropped => counts.dropped += u64::from(counted),
+            }
+        }
+        if history.watchers > 0 {
+            watched(*sample);
+        }
     }
 
     /// Whether a series has been silent for longer than panes are held: it shows none, freed yet or not.
@@ -268,9 +296,11 @@ impl Shard {
             self.swept += 1;
             panes_left -= history.pane_count() as i64 + SWEEP_SERIES_PANES;
             if let Some(closing) = &mut self.closing {
-                closing.count_given_up(history, self.floor_ns);
+                closing.count_given_up(&self.plan, history, self.floor_ns);
             }
-            let given_up = if gone { history.forget() } else { history.trim(self.floor_ns) };
+            let (given_up, packed) =
+                if gone { (history.forget(), 0) } else { history.trim(&self.plan, self.floor_ns) };
+            panes_left -= packed as i64;
             self.counts.panes_given_up += u64::from(counted) * given_up;
             let measured_bytes = u32::try_from(history.bytes()).unwrap_or(u32::MAX);
             self.counts.bytes += u64::from(measured_bytes);
@@ -280,19 +310,18 @@ impl Shard {
 
     /// Start of the oldest pane and the newest event time of worker `index`'s series.
     pub fn span_ns(&self, index: usize) -> Option<(TimeNs, TimeNs)> {
-        let ends = self.all(index).filter_map(|(_, h)| Some((h.oldest_ns()?, h.newest()?.time_ns)));
+        let ends = self.all(index).filter_map(|(_, h)| Some((h.oldest_ns(&self.plan)?, h.newest()?.time_ns)));
         ends.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
     }
 
     /// All series that have samples, with the slots' numbers, in order.
     pub fn all(&self, index: usize) -> impl Iterator<Item = (SeriesId, &History)> {
-        let peers = self.peers;
-        let number = move |slot: usize| slot as u32 * peers + index as u32;
+        let owners = self.owners;
         self.series
             .iter()
             .enumerate()
             .filter(|(_, h)| h.newest().is_some())
-            .map(move |(slot, h)| (number(slot), h))
+            .map(move |(slot, h)| (owners.series(slot, index), h))
     }
 }
 
@@ -306,7 +335,7 @@ fn history_mut(series: &mut Vec<History>, slot: usize) -> &mut History {
 
 /// Folds samples into the panes of a shard.
 pub trait Windows<'scope> {
-    /// Routes samples to the worker that owns their series and applies them, epoch by epoch, to `shard`.
+    /// Brings samples to the worker that owns their series and applies them, epoch by epoch, to `shard`.
     /// `controls` must carry one [`Control::Seal`] per epoch and worker. Gives the samples of watched series,
     /// each under its epoch. `closed` is called with the closed windows of every epoch that has any, before the
     /// epoch is complete.
@@ -318,27 +347,26 @@ pub trait Windows<'scope> {
     ) -> StreamVec<'scope, u64, Sample>;
 }
 
-impl<'scope> Windows<'scope> for StreamVec<'scope, u64, Sample> {
+impl<'scope> Windows<'scope> for StreamVec<'scope, u64, Parcel> {
     fn windows(
         self,
         controls: StreamVec<'scope, u64, Control>,
         shard: Arc<RwLock<Shard>>,
         mut closed: impl FnMut(u64, Vec<ClosedWindow>) + 'static,
     ) -> StreamVec<'scope, u64, Sample> {
-        let by_series = Exchange::new(|sample: &Sample| u64::from(sample.series));
         self.binary_frontier::<_, CapacityContainerBuilder<Vec<Sample>>, _, _, _, _>(
             controls,
-            by_series,
+            by_worker(),
             Pipeline,
             "Windows",
             move |_capability, _info| {
                 let mut stash = Stash::default();
                 move |(samples, samples_frontier), (controls, controls_frontier), output| {
                     let port = output.output_index();
-                    samples.for_each(|capability, chunk| {
+                    samples.for_each(|capability, parcels| {
                         let Some(epoch) = capability.least().copied() else { return };
                         let stashed = stash.of(epoch, || capability.retain_least(port));
-                        stashed.chunks.push(std::mem::take(chunk));
+                        stashed.chunks.extend(parcels.drain(..).map(|parcel| parcel.samples));
                     });
                     controls.for_each(|capability, chunk| {
                         let Some(epoch) = capability.least().copied() else { return };

@@ -1,10 +1,10 @@
 //! What every codec decodes into: limits, the cache of known shapes, accepted samples and rejects.
 //!
 //! One decoder per receiving thread or task. A target (service and tags) is recognised by the very bytes
-//! that spelled it last time; its metrics by their place. Only what is new asks the catalog.
+//! that spelled it last time; its metrics by their place. Only what is new asks the catalog. What whole messages look like
+//! is remembered too, apart from the targets, for the tiers that compare before they parse.
 
-use std::collections::HashMap;
-use std::hash::BuildHasher;
+use std::ops::Range;
 use std::sync::Arc;
 
 use operators::catalog::{Catalog, Full};
@@ -14,6 +14,15 @@ use operators::series::Target;
 use super::json::scan::Scanned;
 use super::otlp::points::Memory;
 use super::reject::{Reason, Reject};
+use super::time::Minute;
+use layout::{LayoutId, Layouts, Part, Places};
+use shapes::{Kind, Shapes, Spelling};
+
+mod classes;
+pub(super) mod layout;
+pub(super) mod shapes;
+#[cfg(test)]
+mod tests;
 
 /// What makes a sample acceptable.
 #[derive(Clone, Copy, Debug)]
@@ -42,33 +51,34 @@ impl Default for Limits {
     }
 }
 
-/// Shapes that a decoder remembers; past that it starts afresh.
-const SHAPES_LEN_MAX: usize = 1 << 17;
+/// Rejects of a body that are told one by one; more of them are counted by reason only.
+pub const REJECTS_TOLD_MAX: usize = 10_000;
 
-/// A target as spelled, and the series of its metrics by place.
-struct Shape {
-    service: Box<[u8]>,
-    tags: Box<[u8]>,
-    target: Arc<Target>,
-    metrics: Vec<(Box<str>, SeriesId)>,
-}
+/// A hasher of a seed of its own: names and tags are not to be trusted.
+type Seeded = rapidhash::fast::RandomState;
 
 /// Decodes bodies into samples, with limits, a cache of shapes and a list of rejects.
 pub struct Decoder {
     catalog: Arc<Catalog>,
     limits: Limits,
-    hasher: rapidhash::fast::RandomState,
-    /// Hash of the spelling -> place in `shapes`; collisions are told apart by the bytes.
-    places: HashMap<u64, u32, std::hash::BuildHasherDefault<AsIs>>,
-    shapes: Vec<Shape>,
-    /// Scratch of the JSON codec's fast tier.
+    /// Targets as they were spelled.
+    pub(super) shapes: Shapes,
+    /// What messages look like.
+    pub(super) layouts: Layouts,
+    /// Scratch: the values of the message being read.
+    pub(super) values: Vec<f64>,
+    /// Scratch of the JSON codec's scanner.
     pub(super) scanned: Vec<Scanned>,
     /// What the OTLP codecs keep.
     pub(super) otlp: Memory,
+    /// The minute of the last event time that came as text.
+    pub(super) minute: Minute,
     /// Accepted samples, in the body's order.
     pub samples: Vec<Sample>,
-    /// What was turned away.
+    /// What was turned away: the first [`REJECTS_TOLD_MAX`].
     pub rejects: Vec<Reject>,
+    /// Why more was turned away than `rejects` tells, and why something was passed over that is no error.
+    pub untold: Vec<Reason>,
     /// Messages seen, good and bad.
     pub messages: u64,
     /// Arrival clock: the event time of samples that carry none.
@@ -82,11 +92,12 @@ pub struct Decoder {
 pub(super) struct Mark {
     samples: usize,
     rejects: usize,
+    untold: usize,
     messages: u64,
 }
 
-/// A target that a decoder knows.
-#[derive(Clone, Copy)]
+/// A target that a decoder knows. Good until the next body begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShapeId(u32);
 
 impl Decoder {
@@ -95,13 +106,15 @@ impl Decoder {
         Decoder {
             catalog,
             limits,
-            hasher: rapidhash::fast::RandomState::new(),
-            places: HashMap::default(),
-            shapes: Vec::new(),
+            shapes: Shapes::default(),
+            layouts: Layouts::default(),
+            values: Vec::new(),
             scanned: Vec::new(),
             otlp: Memory::default(),
+            minute: Minute::default(),
             samples: Vec::new(),
             rejects: Vec::new(),
+            untold: Vec::new(),
             messages: 0,
             arrival_ns: 0,
             default_service: String::new(),
@@ -113,7 +126,12 @@ impl Decoder {
         self.arrival_ns = arrival_ns;
         self.samples.clear();
         self.rejects.clear();
+        self.untold.clear();
         self.messages = 0;
+        if self.shapes.is_full() {
+            // Layouts know the numbers of names and classes, which go as well.
+            (self.shapes, self.layouts) = Default::default();
+        }
     }
 
     /// Tags that a series may have.
@@ -123,13 +141,19 @@ impl Decoder {
 
     /// Where it is, to come back to.
     pub(super) fn mark(&self) -> Mark {
-        Mark { samples: self.samples.len(), rejects: self.rejects.len(), messages: self.messages }
+        Mark {
+            samples: self.samples.len(),
+            rejects: self.rejects.len(),
+            untold: self.untold.len(),
+            messages: self.messages,
+        }
     }
 
     /// Forgets what was decoded after `mark`.
     pub(super) fn roll_back(&mut self, mark: Mark) {
         self.samples.truncate(mark.samples);
         self.rejects.truncate(mark.rejects);
+        self.untold.truncate(mark.untold);
         self.messages = mark.messages;
     }
 
@@ -140,15 +164,27 @@ impl Decoder {
 
     /// Turns a sample, or with no metric the whole message, away.
     pub fn reject(&mut self, metric: Option<&str>, reason: Reason, found: impl Into<String>) {
+        if self.rejects.len() >= REJECTS_TOLD_MAX {
+            return self.untold.push(reason);
+        }
         let metric = metric.map(|name| super::reject::excerpt(name.as_bytes()));
         self.rejects.push(Reject { index: self.index(), metric, reason, found: found.into() });
     }
 
+    /// Passes something over that is no sample and no error: it is counted.
+    pub fn pass_over(&mut self, reason: Reason) {
+        debug_assert!(!reason.is_error());
+        self.untold.push(reason);
+    }
+
+    /// How many samples and messages were turned away.
+    pub fn rejected(&self) -> usize {
+        self.rejects.len() + self.untold.iter().filter(|reason| reason.is_error()).count()
+    }
+
     /// The shape spelled by `service` and `tags`, if it is known.
     pub fn known_shape(&self, service: &[u8], tags: &[u8]) -> Option<ShapeId> {
-        let place = *self.places.get(&self.spelling_hash(service, tags))?;
-        let shape = &self.shapes[place as usize];
-        (*shape.service == *service && *shape.tags == *tags).then_some(ShapeId(place))
+        self.shapes.find(Spelling { kind: Kind::Body, service, tags })
     }
 
     /// Learns a shape. Limits on the target are checked here, once.
@@ -159,6 +195,16 @@ impl Decoder {
         &mut self,
         service: &[u8],
         tags: &[u8],
+        name: &str,
+        pairs: &[(&str, &str)],
+    ) -> Result<ShapeId, (Reason, String)> {
+        self.learn_spelling(Spelling { kind: Kind::Body, service, tags }, name, pairs)
+    }
+
+    /// The same, whatever spells it.
+    pub(super) fn learn_spelling(
+        &mut self,
+        spelling: Spelling,
         name: &str,
         pairs: &[(&str, &str)],
     ) -> Result<ShapeId, (Reason, String)> {
@@ -181,25 +227,9 @@ impl Decoder {
                 ));
             }
         }
-        if self.shapes.len() >= SHAPES_LEN_MAX {
-            self.shapes.clear();
-            self.places.clear();
-        }
         // A tag without a value is no tag.
         let target = Target::new(name, pairs.iter().copied().filter(|(_, value)| !value.is_empty()));
-        let place = self.shapes.len() as u32;
-        self.places.insert(self.spelling_hash(service, tags), place);
-        self.shapes.push(Shape {
-            service: service.into(),
-            tags: tags.into(),
-            target: Arc::new(target),
-            metrics: Vec::new(),
-        });
-        Ok(ShapeId(place))
-    }
-
-    fn spelling_hash(&self, service: &[u8], tags: &[u8]) -> u64 {
-        self.hasher.hash_one((service, tags))
+        Ok(self.shapes.add(spelling, target))
     }
 
     fn check_name(&self, name: &str) -> Result<(), (Reason, String)> {
@@ -222,6 +252,11 @@ impl Decoder {
         true
     }
 
+    /// Makes every sample from `before` on another one, whatever has its series and time.
+    pub(super) fn tell_apart(&mut self, before: usize) {
+        self.samples[before..].iter_mut().for_each(|sample| sample.seq &= !DEDUP);
+    }
+
     /// Accepts one value of the metric `name`, the `place`-th of its message, or turns it away.
     #[inline]
     pub fn push(&mut self, shape: ShapeId, place: usize, name: &str, time_ns: TimeNs, value: f64) {
@@ -238,10 +273,45 @@ impl Decoder {
     /// The series of the metric `name`, the `place`-th of its message, if the shape has it.
     #[inline]
     pub(super) fn known_series(&self, shape: ShapeId, place: usize, name: &str) -> Option<SeriesId> {
-        let metrics = &self.shapes[shape.0 as usize].metrics;
-        match metrics.get(place) {
-            Some((known, id)) if **known == *name => Some(*id),
-            _ => metrics.iter().find(|(known, _)| **known == *name).map(|(_, id)| *id),
+        self.shapes.series(shape, place, name)
+    }
+
+    /// Accepts all of [`Self::values`] as those of `layout` at one time. False, and nothing has changed, if the shape does not
+    /// have all of their series.
+    #[inline]
+    pub(super) fn push_values(&mut self, shape: ShapeId, layout: LayoutId, time_ns: TimeNs) -> bool {
+        let Some(class) = self.shapes.class(shape) else { return false };
+        let seq = if self.limits.dedup { DEDUP } else { 0 };
+        let place_of = |name| self.shapes.place_of(class, name);
+        let Some(places) = self.layouts.places(layout, class, place_of) else { return false };
+        let values = self.values.iter().enumerate();
+        if let (Places::Same, Some(first)) = (places, self.shapes.run(shape, values.len())) {
+            let sample = |(at, value): (usize, &f64)| {
+                let series = first + at as SeriesId;
+                Sample { series, seq, time_ns, value: *value }
+            };
+            self.samples.extend(values.map(sample));
+        } else {
+            let before = self.samples.len();
+            for (at, value) in values {
+                let place = if let Places::At(places) = places { places[at] as usize } else { at };
+                let Some(series) = self.shapes.series_at(shape, place) else {
+                    self.samples.truncate(before);
+                    return false;
+                };
+                self.samples.push(Sample { series, seq, time_ns, value: *value });
+            }
+        }
+        true
+    }
+
+    /// Learns what a message of `shape` looks like: its text, and its parts with the range of each.
+    pub(super) fn learn_layout(&mut self, shape: ShapeId, text: &[u8], parts: &[(Part, Range<usize>)]) {
+        let intern = |name: &str| self.shapes.intern(name);
+        let Some(layout) = self.layouts.learn(text, parts, intern) else { return };
+        self.layouts.used(layout);
+        if let Some(class) = self.shapes.class(shape) {
+            self.shapes.set_layout(class, layout);
         }
     }
 
@@ -257,16 +327,21 @@ impl Decoder {
 
     #[cold]
     fn find_series(&mut self, shape: ShapeId, name: &str) -> Result<SeriesId, (Reason, String)> {
-        let known = &self.shapes[shape.0 as usize];
         if name.is_empty() {
             return Err((Reason::EmptyName, String::new()));
         }
         self.check_name(name)?;
-        let id = self.catalog.resolve(&known.target, name).map_err(|full| match full {
+        let target = self.shapes.target(shape);
+        let id = self.catalog.resolve(target, name).map_err(|full| match full {
             Full::Series => (Reason::SeriesLimit, String::new()),
-            Full::Service => (Reason::ServiceLimit, known.target.service.to_string()),
+            Full::Service => (Reason::ServiceLimit, target.service.to_string()),
         })?;
-        self.shapes[shape.0 as usize].metrics.push((name.into(), id));
+        if self.shapes.class(shape).is_none()
+            && let Some(key) = self.catalog.key(id)
+        {
+            self.shapes.share_target(shape, key.target);
+        }
+        self.shapes.learn(shape, name, id);
         Ok(id)
     }
 }

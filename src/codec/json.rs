@@ -17,11 +17,14 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, de};
 use serde_json::value::RawValue;
 
+use super::decoder::shapes::{Kind, Spelling};
 use super::decoder::{Decoder, ShapeId};
 use super::reject::{Malformed, Reason, excerpt};
 use super::{Codec, time};
 use operators::sample::TimeNs;
 
+mod body;
+mod known;
 pub(super) mod scan;
 
 /// See the module.
@@ -33,13 +36,16 @@ impl Codec for Json {
     }
 
     fn decode(&self, body: &[u8], decoder: &mut Decoder) -> Result<(), Malformed> {
+        if body::decode(body, decoder) {
+            return Ok(());
+        }
         let text = std::str::from_utf8(body)
             .map_err(|e| Malformed { byte: e.valid_up_to(), detail: "expected UTF-8".into() })?;
-        if scan::body(text, decoder) { Ok(()) } else { decode_fully(text, decoder) }
+        decode_fully(text, decoder)
     }
 }
 
-/// Decodes any body, known or not: the tier below [`scan`].
+/// Decodes any body, known or not: the tier below the others.
 fn decode_fully(text: &str, decoder: &mut Decoder) -> Result<(), Malformed> {
     match text.trim_start().as_bytes().first() {
         Some(b'[') => each(text, 0, text, decoder),
@@ -154,14 +160,14 @@ fn documented(wire: &Wire, metrics: &RawValue, time_ns: TimeNs, decoder: &mut De
     let default_service = std::mem::take(&mut decoder.default_service);
     let service = wire.service.map_or("", RawValue::get);
     let tags = wire.tags.map_or("", RawValue::get);
-    // The spelling of a message without a service is that of its topic.
-    let spelled = if service.is_empty() { default_service.as_str() } else { service };
-    let shape = match decoder.known_shape(spelled.as_bytes(), tags.as_bytes()) {
+    let spelling = spelling(service, &default_service, tags);
+    let shape = match decoder.shapes.find(spelling) {
         Some(shape) => Ok(shape),
-        None => learn(service, spelled, tags, decoder),
+        None => learn(service, &default_service, tags, spelling, decoder),
     };
     match shape {
         Ok(shape) => {
+            decoder.shapes.came(shape);
             let values = Values { decoder, shape, time_ns };
             if serde_json::Deserializer::from_str(metrics.get()).deserialize_map(values).is_err() {
                 decoder.reject(None, Reason::NoMetrics, excerpt(metrics.get().as_bytes()));
@@ -172,13 +178,21 @@ fn documented(wire: &Wire, metrics: &RawValue, time_ns: TimeNs, decoder: &mut De
     decoder.default_service = default_service;
 }
 
+/// The spelling of a documented message; without a service, its topic names it.
+fn spelling<'a>(service: &'a str, default_service: &'a str, tags: &'a str) -> Spelling<'a> {
+    let (kind, service) =
+        if service.is_empty() { (Kind::Topic, default_service) } else { (Kind::Body, service) };
+    Spelling { kind, service: service.as_bytes(), tags: tags.as_bytes() }
+}
+
 fn learn(
     service: &str,
-    spelled: &str,
+    default_service: &str,
     tags: &str,
+    spelling: Spelling,
     decoder: &mut Decoder,
 ) -> Result<ShapeId, (Reason, String)> {
-    let name = if service.is_empty() { Some(Cow::Borrowed(spelled)) } else { string(service) };
+    let name = if service.is_empty() { Some(Cow::Borrowed(default_service)) } else { string(service) };
     let name = name.ok_or_else(|| (Reason::BadService, excerpt(service.as_bytes())))?;
     let pairs = if tags.is_empty() || tags == "null" {
         Some(Pairs(Vec::new()))
@@ -187,7 +201,7 @@ fn learn(
     };
     let Pairs(pairs) = pairs.ok_or_else(|| (Reason::BadTags, excerpt(tags.as_bytes())))?;
     let pairs: Vec<(&str, &str)> = pairs.iter().map(|(n, v)| (n.as_ref(), v.as_ref())).collect();
-    decoder.learn_shape(spelled.as_bytes(), tags.as_bytes(), &name, &pairs)
+    decoder.learn_spelling(spelling, &name, &pairs)
 }
 
 /// `{"timestamp", "value": "1", "units": "count", "tags": ["weather"]}`, as plantd's metric module sends it.
@@ -242,11 +256,10 @@ fn flat(
     value: f64,
     decoder: &mut Decoder,
 ) {
-    // A flat shape's spelling never begins with a quote, so it can't be taken for a documented one.
-    let spelled = format!("flat {service}");
-    let shape = match decoder.known_shape(spelled.as_bytes(), spelling.as_bytes()) {
+    let spelling = Spelling { kind: Kind::Flat, service: service.as_bytes(), tags: spelling.as_bytes() };
+    let shape = match decoder.shapes.find(spelling) {
         Some(shape) => Ok(shape),
-        None => decoder.learn_shape(spelled.as_bytes(), spelling.as_bytes(), service, pairs),
+        None => decoder.learn_spelling(spelling, service, pairs),
     };
     match shape {
         Ok(shape) => decoder.push(shape, 0, metric, time_ns, value),

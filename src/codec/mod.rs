@@ -4,16 +4,22 @@
 //! of its samples, and nothing allocates per sample once a message's shape is known.
 //!
 //! # Layout
-//! - [`decoder`]: what every codec decodes into: limits, cached shapes, accepted samples, rejects
+//! - [`decoder`]: what every codec decodes into: limits, accepted samples, rejects; in `decoder/`, what is known of targets
+//!   (`shapes.rs`), of their metrics (`classes.rs`) and of what messages look like (`layout.rs`)
 //! - [`reject`]: the reasons, counted; the last rejects, kept
 //! - [`time`]: event times as text and as numbers
-//! - [`json`]: the documented JSON and the flat shapes on plantd's bus; its fast tier in `json/scan.rs`
+//! - [`number`]: decimal numbers, correctly rounded
+//! - [`json`]: the documented JSON and the flat shapes on plantd's bus; in `json/`, the way through a body (`body.rs`) and
+//!   its faster tiers (`known.rs`, `scan.rs`)
+//! - [`line`]: InfluxDB's line protocol
 //! - [`otlp`]: OTLP metrics, in protobuf and in JSON
 //! - [`statsd`]: StatsD's lines, and what they come to within an interval
 
 pub mod decoder;
 pub mod exposition;
 pub mod json;
+pub mod line;
+pub mod number;
 pub mod otlp;
 pub mod reject;
 pub mod statsd;
@@ -34,4 +40,12 @@ pub trait Codec: Sync {
 }
 
 /// All input formats.
-pub static CODECS: &[&dyn Codec] = &[&json::Json, &otlp::OtlpProtobuf, &otlp::OtlpJson];
+pub static CODECS: &[&dyn Codec] = &[&json::Json, &line::USUAL, &otlp::OtlpProtobuf, &otlp::OtlpJson];
+
+/// For tests: `len` cases, or as many as `PROPTEST_CASES` says.
+#[cfg(test)]
+fn cases(len: u32) -> proptest::test_runner::Config {
+    let config = proptest::test_runner::Config::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { config.cases } else { len };
+    proptest::test_runner::Config { cases, ..config }
+}

@@ -61,6 +61,10 @@ reasons! {
     ServiceLimit = "service_limit", "no room for a new series of this service: windows.series_per_service_max is reached";
     /// Nothing to observe in a message.
     NoMetrics = "no_metrics", "expected metrics, found none";
+    /// A line that is not `measurement,tags fields time`.
+    BadLine = "bad_line", "expected a line of InfluxDB's protocol";
+    /// A field that holds text: no sample, and no error.
+    TextField = "text_field", "a field that holds text is passed over";
     /// A point that lacks something, or contradicts itself.
     BadPoint = "bad_point", "expected a point of the format's data model";
     /// A point that says that there is no value at its time: counted, and no error of the sender's.
@@ -81,6 +85,18 @@ reasons! {
     BodyTooLarge = "body_too_large", "body larger than http.body_max";
     /// A request's body is cut off, or not packed as it says.
     BodyUnreadable = "body_unreadable", "body cut off, or not packed as it says";
+}
+
+impl Reason {
+    /// Whether something was turned away; if not, it was passed over, as its format has it.
+    pub fn is_error(self) -> bool {
+        self != Reason::TextField
+    }
+
+    /// Whether it is told by what was found: the reason's own text says no more.
+    pub fn is_of_syntax(self) -> bool {
+        matches!(self, Reason::BadLine | Reason::BadTimestamp | Reason::NotANumber | Reason::NotFinite)
+    }
 }
 
 /// One reject: of a sample, or of a whole message where `metric` is absent.
@@ -167,6 +183,13 @@ impl RejectLog {
                 kept.pop_front();
             }
             kept.push_back(Kept { arrival_ns, source, reject: reject.clone() });
+        }
+    }
+
+    /// Counts what is not told one by one.
+    pub fn count(&self, reasons: &[Reason]) {
+        for reason in reasons {
+            self.counts[*reason as usize].fetch_add(1, Ordering::Relaxed);
         }
     }
 

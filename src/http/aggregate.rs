@@ -138,6 +138,14 @@ fn question(app: &App, params: &Params) -> Result<Question, ApiError> {
     if window_ns % pane_ns != 0 {
         return Err(unanswerable(Unanswerable::NotAMultiple { pane_ns }, window_ns));
     }
+    let held_ns = app.engine.plan().windows.retention_ns();
+    if window_ns > held_ns {
+        return Err(ApiError::bad_request(format!(
+            "interval: expected at most {}, which is how long windows are held, found {}",
+            duration_text(held_ns),
+            duration_text(window_ns)
+        )));
+    }
     let names = params.list("func");
     let names = if names.is_empty() { vec!["avg"] } else { names };
     let functions = names.iter().map(|name| {
@@ -164,16 +172,12 @@ fn question(app: &App, params: &Params) -> Result<Question, ApiError> {
     })
 }
 
-/// A range that begins before what any of the series can hold is refused. Who names no start gets what there is.
+/// A range that begins before what any of the groups can hold is refused. Who names no start gets what there is.
 fn check_held(app: &App, groups: &[Group], question: &Question) -> Result<(), ApiError> {
     let Some(start_ns) = question.start_ns else { return Ok(()) };
-    let since_ns = |id: &SeriesId| {
-        view::with_history(&app.engine, *id, |shard, history| {
-            let (plan, newest_ns) = (shard.plan(), history.newest()?.time_ns);
-            Some(plan.cutoff_ns(plan.tiers.len() - 1, newest_ns).max(shard.floor_ns))
-        })
-    };
-    let held_ns = groups.iter().flat_map(|group| &group.members).filter_map(since_ns).flatten().min();
+    let since_ns = |id: &SeriesId| view::with_history(&app.engine, *id, view::held_ns).flatten();
+    let of_group = |group: &Group| group.members.iter().filter_map(since_ns).max();
+    let held_ns = groups.iter().filter_map(of_group).min();
     match held_ns {
         Some(held_ns) if start_ns < held_ns => Err(ApiError::bad_request(format!(
             "start: windows are held since {}, found {}; older samples are at /api/v1/metrics",
@@ -227,14 +231,16 @@ fn groups(app: &App, params: &Params, question: &Question) -> Vec<Group> {
     })
 }
 
-/// One entry per function of a group that has samples.
+/// One entry per function of a group that has samples. A window of which the beginning is held no more would say too
+/// little: it is left out.
 fn render(group: &Group, answer: &GroupAnswer, functions: &[(String, Function)]) -> Vec<SeriesAnswer> {
-    if answer.windows.is_empty() {
+    let windows = &answer.windows[answer.windows.partition_point(|w| w.start_ns < answer.held_ns)..];
+    if windows.is_empty() {
         return Vec::new();
     }
     let entries = functions.iter().map(|(name, function)| {
         let mut error_bound: f64 = 0.0;
-        let points = answer.windows.iter().filter_map(|window| {
+        let points = windows.iter().filter_map(|window| {
             if function.needs_values() {
                 error_bound = error_bound.max(window.aggregate.error_bound());
             }
@@ -309,13 +315,13 @@ pub struct SeriesList {
     total: usize,
 }
 
-/// `GET /api/v1/series`: what is known, by `metric`, `service` and tags; at most `limit` (1,000).
+/// `GET /api/v1/series`: what is known, by `metric`, `service` and tags; at most `limit` (default 1,000).
 pub async fn series(
     State(app): State<Arc<App>>,
     Query(pairs): Query<Vec<(String, String)>>,
 ) -> Result<Json<SeriesList>, ApiError> {
     let params = Params::new(pairs, &["metric", "service", "tag.NAME", "limit"])?;
-    let limit = params.number("limit")?.unwrap_or(1000) as usize;
+    let limit = params.limit(1000, app.config.results_max)?;
     let names =
         params.get("metric").map(|metric| family::resolve(metric, |name| app.catalog.has_metric(name)));
     let names: Option<Vec<&str>> = names.as_ref().map(|names| names.iter().map(|n| n.as_ref()).collect());

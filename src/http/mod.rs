@@ -1,18 +1,22 @@
 //! The API: routes, and the accept loop with its limits.
 //!
 //! # Layout
-//! - [`receive`]: bodies in, whatever their format; [`ingest`]: the documented JSON's answers; [`otlp`]: OTLP's
+//! - [`receive`]: bodies in, whatever their format; [`ingest`]: the documented JSON's answers; [`influx`]: InfluxDB's;
+//!   [`otlp`]: OTLP's
 //! - [`aggregate`]: windows out; [`raw`]: raw samples out
 //! - [`status`]: health, status, alerts, rejects; [`exposition`]: `/metrics`
-//! - [`params`], [`error`]: what all handlers share; [`serve`]: connections and their limits; `pack`: gzip
+//! - [`params`], [`error`]: what all handlers share; [`serve`]: connections and their limits; `patience`: clients that
+//!   take no answer; `pack`: gzip
 
 pub mod aggregate;
 pub mod error;
 pub mod exposition;
+pub mod influx;
 pub mod ingest;
 pub mod otlp;
 mod pack;
 pub mod params;
+mod patience;
 pub mod raw;
 pub mod receive;
 pub mod serve;
@@ -219,7 +223,7 @@ const ROUTES: &[&str] = &[
 pub fn router(app: Arc<App>) -> Router {
     // Where a storage's settings have Prometheus scrape us, beside the usual path.
     let mut scraped = app.config.metrics_paths.clone();
-    scraped.retain(|path| !ROUTES.contains(&path.as_str()));
+    scraped.retain(|path| !ROUTES.iter().chain(influx::ROUTES).any(|route| route == path));
     scraped.sort();
     scraped.dedup();
     let routes =
@@ -238,6 +242,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/status", get(status::status))
         .route("/storage/status", get(status::storage))
         .route("/metrics", get(exposition::metrics))
+        .merge(influx::routes())
         .route("/v1/metrics", post(otlp::post))
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
@@ -247,7 +252,8 @@ pub fn router(app: Arc<App>) -> Router {
 
 async fn not_found() -> ApiError {
     let detail = "expected one of /api/v1/{metrics, metrics/batch, metrics/aggregate, series, alerts, rejected}, \
-        /v1/metrics, /health, /livez, /readyz, /status, /storage/status, /metrics";
+        /write, /api/v2/write, /api/v3/write_lp, /v1/metrics, /health, /livez, /readyz, /status, /storage/status, \
+        /metrics";
     ApiError { status: StatusCode::NOT_FOUND, error: "not_found", detail: detail.into() }
 }
 

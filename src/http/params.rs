@@ -75,6 +75,16 @@ impl Params {
         text.parse().map(Some).map_err(|_| error())
     }
 
+    /// `limit`, `default` (or `max`, if that is less) where it is absent.
+    ///
+    /// # Errors
+    /// If it is no number, or not within 1 and `max`.
+    pub fn limit(&self, default: usize, max: usize) -> Result<usize, ApiError> {
+        let Some(limit) = self.number("limit")? else { return Ok(default.min(max)) };
+        let within = usize::try_from(limit).ok().filter(|limit| (1..=max).contains(limit));
+        within.ok_or_else(|| ApiError::bad_request(format!("limit: expected 1 to {max}, found {limit}")))
+    }
+
     /// A duration such as `10s`, `5m`, `1h30m`.
     ///
     /// # Errors

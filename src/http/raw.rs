@@ -24,12 +24,7 @@ pub async fn metrics(
     Query(pairs): Query<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
     let params = Params::new(pairs, KNOWN)?;
-    let default = LIMIT_DEFAULT.min(app.config.results_max);
-    let limit = params.number("limit")?.map_or(default, |limit| limit as usize);
-    if limit == 0 || limit > app.config.results_max {
-        let max = app.config.results_max;
-        return Err(ApiError::bad_request(format!("limit: expected 1 to {max}, found {limit}")));
-    }
+    let limit = params.limit(LIMIT_DEFAULT, app.config.results_max)?;
     wait_for_epoch(&app, params.number("min_epoch")?).await?;
     let matcher = params.matcher();
     let start_ns = params.time("start")?.unwrap_or(TimeNs::MIN);

@@ -23,7 +23,7 @@ pub struct Received {
     pub accepted: usize,
     /// Samples or messages turned away.
     pub rejected: usize,
-    /// Each of them, in the body's order; none if the body came before. A syntax error stands for all that follows it.
+    /// The first of them, in the body's order; none if the body came before. A syntax error stands for all that follows it.
     pub rejects: Vec<Reject>,
     /// The epoch that carries the samples, if there are any.
     pub epoch: Option<u64>,
@@ -99,7 +99,7 @@ fn decode_and_submit(
     let next = Vec::with_capacity(decoder.samples.len());
     let samples = std::mem::replace(&mut decoder.samples, next);
     let (accepted, newest_ns) = (samples.len(), samples.iter().map(|s| s.time_ns).max());
-    let rejected = decoder.rejects.len();
+    let rejected = decoder.rejected();
     let request = key.map(|key| KeyedRequest { key, accepted: accepted as u32, rejected: rejected as u32 });
     let epoch = match app.intake.submit_once(samples, request) {
         Ok(Taken::New(epoch)) => epoch,
@@ -116,6 +116,7 @@ fn decode_and_submit(
     app.telemetry.http_messages.fetch_add(decoder.messages, Ordering::Relaxed);
     app.telemetry.accepted(accepted, newest_ns);
     app.rejects.add("http", decoder.arrival_ns, &decoder.rejects);
+    app.rejects.count(&decoder.untold);
     let rejects = std::mem::take(&mut decoder.rejects);
     let epoch = (accepted > 0).then_some(epoch);
     Ok(Received { accepted, rejected, rejects, epoch, repeated: false })

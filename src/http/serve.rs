@@ -1,4 +1,4 @@
-//! Connections: as many as allowed, each with time-outs for its head and its requests.
+//! Connections: as many as allowed, each with time-outs for its head, its requests and its answers.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::error::ApiError;
+use super::patience::Impatient;
 use super::{App, pack, router};
 
 /// Bytes of a request's head, and of what hyper reads ahead.
@@ -51,7 +52,8 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, stop: CancellationToken
             telemetry.http_requests.fetch_add(1, Ordering::Relaxed);
             answer(routes.clone(), request.map(axum::body::Body::new), timeout, compression)
         });
-        let connection = graceful.watch(server.serve_connection(TokioIo::new(stream), service));
+        let io = TokioIo::new(Impatient::new(stream, timeout));
+        let connection = graceful.watch(server.serve_connection(io, service));
         tokio::spawn(async move {
             // A connection that breaks is its client's affair.
             let _ = connection.await;

@@ -349,6 +349,7 @@ impl BusFeed {
             }
             drop(batch);
             self.rejects.add("bus", self.decoder.arrival_ns, &self.decoder.rejects);
+            self.rejects.count(&self.decoder.untold);
             self.telemetry.bus_messages.fetch_add(self.decoder.messages, Ordering::Relaxed);
             // The next batch is likely to be as long; growing a vector step by step costs copies and fresh pages.
             let next = Vec::with_capacity(self.decoder.samples.len());

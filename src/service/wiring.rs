@@ -325,12 +325,11 @@ pub fn collection(settings: &Settings) -> CollectionConfig {
     let pairs = |tags: &std::collections::BTreeMap<String, String>| -> Vec<(String, String)> {
         tags.iter().map(|(n, v)| (n.clone(), v.clone())).collect()
     };
-    let families: Vec<String> = collection.own_metrics().map(String::from).collect();
     let scrapes = collection.scrapes().map(|scrape| ScrapeConfig {
         url: scrape.url.as_str().into(),
         service: scrape.service.clone().unwrap_or_else(|| ScrapeConfig::default().service),
         tags: pairs(&scrape.tags),
-        families: families.clone(),
+        families: scrape.families.clone(),
         timeout: scrape.timeout,
         body_max_bytes: scrape.body_bytes_max as usize,
         interval: scrape.interval,
@@ -358,6 +357,7 @@ pub fn collection(settings: &Settings) -> CollectionConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::{Application, ScrapeSettings};
 
     #[test]
     fn every_operator_of_the_settings_is_a_condition() {
@@ -366,6 +366,17 @@ mod tests {
             let rule = rule(&RuleSettings { operator, ..RuleSettings::default() }, 0);
             assert_eq!(rule.operator.symbol(), *word);
         }
+    }
+
+    #[test]
+    fn names_of_own_metrics_do_not_narrow_what_is_scraped() {
+        let (all, some) = (ScrapeSettings::default(), vec!["response_time".to_string()]);
+        let some = ScrapeSettings { families: some, ..ScrapeSettings::default() };
+        let mut settings = Settings::default();
+        settings.collection.application.extend([all, some].map(Application::Scrape));
+        let families: Vec<Vec<String>> =
+            collection(&settings).scrapes.into_iter().map(|scrape| scrape.families).collect();
+        assert_eq!(families, [vec![], vec!["response_time".to_string()]]);
     }
 
     #[test]

@@ -78,10 +78,12 @@ pub enum Application {
 pub struct ScrapeSettings {
     /// Its address.
     pub url: HttpUrl,
-    /// Service of its samples; `None`: host and port of `url`.
+    /// Service of samples without the label `job`; `None`: `application`.
     pub service: Option<String>,
     /// More tags on its samples. Default none.
     pub tags: BTreeMap<String, String>,
+    /// Families to take, such as `response_time`; unit and kind in a name don't matter. Default all.
+    pub families: Vec<String>,
     /// `None`: `service.interval`.
     pub interval: Option<Duration>,
     /// Time for one scrape. Default 5 s.
@@ -96,6 +98,7 @@ impl Default for ScrapeSettings {
             url: HttpUrl::default(),
             service: None,
             tags: BTreeMap::new(),
+            families: Vec::new(),
             interval: None,
             timeout: Duration::from_secs(5),
             body_bytes_max: 16 << 20,
@@ -146,6 +149,7 @@ section! { ScrapeSettings requires ["url"] {
     "url" => url: Url,
     "service" => service: Optional(TEXT),
     "tags" => tags: Tags,
+    "families" => families: List(TEXT),
     "interval" => interval: Optional(duration("10ms", "1d")),
     "timeout" => timeout: duration("10ms", "1h"),
     "body_max" => body_bytes_max: size(1 << 10, 1 << 30),

@@ -68,6 +68,8 @@ pub struct IngestSettings {
 pub struct DedupSettings {
     /// The documented JSON, in which several observations may share a second. Default off.
     pub json: bool,
+    /// InfluxDB's line protocol, in which a series has one value a time. Default on.
+    pub line: bool,
     /// OTLP, of which a series has one point a time: its exporters send a request again whose answer got lost.
     /// Default on.
     pub otlp: bool,
@@ -75,7 +77,7 @@ pub struct DedupSettings {
 
 impl Default for DedupSettings {
     fn default() -> Self {
-        DedupSettings { json: false, otlp: true }
+        DedupSettings { json: false, line: true, otlp: true }
     }
 }
 
@@ -84,6 +86,7 @@ impl DedupSettings {
     pub fn of(&self, format: &str) -> bool {
         match format {
             "json" => self.json,
+            "line" => self.line,
             "otlp" | "otlp_json" => self.otlp,
             _ => false,
         }
@@ -130,5 +133,6 @@ section! { IngestSettings requires [] {
 
 section! { DedupSettings requires [] {
     "json" => json: BOOL,
+    "line" => line: BOOL,
     "otlp" => otlp: BOOL,
 } }

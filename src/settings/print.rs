@@ -2,8 +2,9 @@
 
 use super::Settings;
 use super::kinds::Shown;
-use super::report::Origins;
+use super::report::{Origin, Origins};
 use super::section::{joined, show_section};
+use super::words::MASK;
 
 /// The effective configuration. Reading the print gives `settings` again, but for masked secrets.
 pub fn print(settings: &Settings, origins: &Origins) -> String {
@@ -27,6 +28,7 @@ impl Printer<'_> {
         let indent = "  ".repeat(depth);
         if let Some(inline) = inline(value) {
             let origin = self.origins.of(path);
+            let inline = if is_from_secret_file(&origin, path) { masked(value) } else { inline };
             self.lines += &format!("{indent}{head} {inline}  # {origin}\n");
             return;
         }
@@ -44,6 +46,23 @@ impl Printer<'_> {
             }
             Shown::Null | Shown::Word(_) | Shown::Text(_) => {}
         }
+    }
+}
+
+/// Whether the value is what a file held that a variable named. `ca_file` is a key whose own variable ends so.
+fn is_from_secret_file(origin: &Origin, path: &str) -> bool {
+    matches!(origin, Origin::Variable(name) if name.ends_with("_FILE")) && !path.ends_with("_file")
+}
+
+/// What may be shown of a secret: of an address its host, since the path may be one, too.
+fn masked(value: &Shown) -> String {
+    let Shown::Text(text) = value else { return quoted(MASK) };
+    match text.split_once("://") {
+        Some((scheme, rest)) => {
+            let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+            quoted(&format!("{scheme}://{authority}/{MASK}"))
+        }
+        None => quoted(MASK),
     }
 }
 

@@ -257,6 +257,39 @@ fn ranges_beyond_retention_are_refused_with_what_is_held() {
 }
 
 #[test]
+fn windows_held_in_part_are_left_out() {
+    let service = Running::start("storage: { type: none }\nwindows: { tiers: [10s for 5m, 1m for 10m] }");
+    let mut batch: Vec<Value> = (0..1200)
+        .step_by(5)
+        .map(|n| json!({"timestamp": at(f64::from(n) - 1200.0), "service": "s", "metrics": {"m": n}}))
+        .collect();
+    let silent = (0..3).map(
+        |n| json!({"timestamp": at(f64::from(n) * 60.0 - 600.0), "service": "silent", "metrics": {"m": n}}),
+    );
+    batch.extend(silent);
+    let epoch = service.accept(&json!(batch));
+    let query = format!("{PATH}?metric=m&func=count&min_epoch={epoch}");
+    // Of s, 11:49 is the first minute that is held: of the window that begins at 11:45, too little is.
+    for (asked, expected) in [
+        ("interval=5m", vec![60.0, 60.0]),
+        ("interval=5m&start=2024-01-01T11:49:30Z", vec![60.0, 60.0]),
+        ("interval=10m", vec![120.0]),
+    ] {
+        let answer = service.json(&format!("{query}&service=s&{asked}"));
+        assert_eq!(values(&answer["series"][0]), expected, "{asked}: {answer}");
+    }
+    let detail = service.refused(&format!("{query}&interval=20m"));
+    assert_eq!(detail, "interval: expected at most 10m, which is how long windows are held, found 20m");
+    // The silent series is held since 11:42. Alone it can be asked from there on, pooled with the other it can't.
+    let start = "interval=1m&start=2024-01-01T11:43:00Z";
+    let apart = service.json(&format!("{query}&{start}"));
+    let lens = [0, 1].map(|at| values(&apart["series"][at]).len());
+    assert_eq!(lens, [11, 3], "{apart}");
+    let detail = service.refused(&format!("{query}&{start}&by="));
+    assert!(detail.contains("windows are held since 2024-01-01T11:49:00Z"), "{detail}");
+}
+
+#[test]
 fn the_ends_of_time_are_no_accident() {
     let (service, _) = posted(10);
     for range in [

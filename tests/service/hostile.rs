@@ -116,6 +116,11 @@ fn clients_that_are_slow_are_closed() {
         .expect("the head is taken");
     let answer = Answer::read(&mut stream);
     assert!([408, 0].contains(&answer.status), "{}", answer.head);
+    // Answers that nobody takes: more than any buffer between us.
+    let mut stream = service.connect();
+    let asked = "GET /metrics HTTP/1.1\r\nhost: t\r\n\r\n".repeat(3000);
+    stream.write_all(asked.as_bytes()).expect("the requests are taken");
+    until("it is closed", || stream.write_all(b"x").is_err().then_some(()));
     // One that says nothing at all.
     let mut stream = service.connect();
     let mut byte = [0];

@@ -129,6 +129,10 @@ fn series_are_listed_by_name_service_and_tags() {
     assert_eq!((&some["count"], &some["total"]), (&json!(1), &json!(3)));
     assert_eq!(service.json("/api/v1/series?metric=load&tag.host=y")["total"], 0);
     assert!(service.refused("/api/v1/series?name=x").starts_with("unknown parameter \"name\""));
+    for limit in ["0", "100001", "18446744073709551615"] {
+        let detail = service.refused(&format!("/api/v1/series?limit={limit}"));
+        assert_eq!(detail, format!("limit: expected 1 to 100000, found {limit}"));
+    }
 }
 
 #[test]

@@ -52,6 +52,7 @@ const EVERY_KEY: &[(&str, &str, &str)] = &[
     ("ingest.idempotency_keys_max", "0", ""),
     ("ingest.idempotency_retention", "1d", ""),
     ("ingest.dedup.json", "true", ""),
+    ("ingest.dedup.line", "false", ""),
     ("ingest.dedup.otlp", "false", ""),
     ("statsd.enabled", "true", ""),
     ("statsd.listen", ":8126", r#""0.0.0.0:8126""#),
@@ -306,7 +307,7 @@ fn secrets_from_files() {
     let folder = tempfile::tempdir().expect("a folder for the test");
     let path = folder.path().join("secret");
     let file = path.display().to_string();
-    std::fs::write(&path, "http://hush@host:1\r\n").expect("a file for the test");
+    std::fs::write(&path, "http://hush@host:1/hush\r\n").expect("a file for the test");
     let password = "PLANTD_MODULE_METRIC__STORAGE__PASSWORD";
     let from_files = [
         (format!("{password}_FILE"), file.clone()),
@@ -315,8 +316,12 @@ fn secrets_from_files() {
         ("PLANTD_MODULE_METRIC__COLLECTION__APPLICATION__0__URL_FILE".into(), file.clone()),
         ("PLANTD_MODULE_METRIC_TYPE".into(), "producer".into()),
     ];
-    let settings = settings::load(&Flags::default(), from_files).unwrap_or_else(|told| panic!("{told}"));
-    let expected = "http://hush@host:1";
+    let loaded = settings::load_traced(&Flags::default(), from_files);
+    let (settings, origins) = loaded.unwrap_or_else(|told| panic!("{told}"));
+    let expected = "http://hush@host:1/hush";
+    let shown = settings::print(&settings, &origins);
+    assert!(!shown.contains("hush"), "{shown}");
+    assert_eq!(shown.matches("\"http://********@host:1/********\"").count(), 3, "{shown}");
     assert_eq!(settings.storage.0[0].password.as_ref().map(|secret| secret.reveal()), Some(expected));
     let urls = [&settings.storage.0[0].url, &settings.alerts.webhook_url];
     assert_eq!(urls.map(|url| url.as_ref().map(|url| url.as_str())), [Some(expected); 2]);

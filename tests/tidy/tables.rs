@@ -17,6 +17,7 @@ const NOT_ENTRIES: &[(&str, &str)] = &[
     ("src/codec/exposition.rs", "a parser for scrapes; becomes a codec with the format's own path"),
     ("src/codec/exposition_tests.rs", "tests"),
     ("src/codec/json_tests.rs", "tests"),
+    ("src/codec/number.rs", "decimal numbers, for all codecs"),
     ("src/codec/reject.rs", "why samples are turned away"),
     ("src/codec/statsd/mod.rs", "its lines are counted for an interval before they are samples"),
     ("src/codec/time.rs", "event times, for all codecs"),

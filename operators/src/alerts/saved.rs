@@ -9,6 +9,7 @@
 //! an alert: varint rule x 8 + 4 (a timer is set) + 0 inactive, 1 pending, 2 firing
 //! signed  its timer less the arrival time, with 4
 //! signed  start and newest sample of its breach less the arrival time; value; when firing, start less when it fired
+//! an alert whose last transition had another value: 3 for its state; after its timer u8 its state and that value
 //! ```
 
 use std::collections::HashMap;
@@ -22,6 +23,8 @@ use crate::stable_hash::StableHash;
 
 const ARMED: u64 = 4;
 const STATE_MASK: u64 = 3;
+/// Stands for the state where the value of the last transition is not that of the machine.
+const SAID: u64 = 3;
 /// The least bytes a series takes, and an alert.
 const ALERT_BYTES_MIN: usize = 1;
 
@@ -158,10 +161,10 @@ impl Machines {
         Ok(())
     }
 
-    /// What was restored and no rule was bound to yet: rule, series, machine.
-    pub fn restored(&self) -> impl Iterator<Item = (u32, SeriesId, Machine)> + '_ {
+    /// What was restored and no rule was bound to yet: rule, series, machine, and the value of its last transition.
+    pub fn restored(&self) -> impl Iterator<Item = (u32, SeriesId, Machine, f64)> + '_ {
         self.restored.iter().flat_map(|(series, watched)| {
-            watched.alerts.iter().map(move |alert| (alert.rule, *series, alert.machine))
+            watched.alerts.iter().map(move |alert| (alert.rule, *series, alert.machine, alert.said))
         })
     }
 
@@ -210,9 +213,15 @@ impl Alert {
             Machine::Pending { .. } => 1,
             Machine::Firing { .. } => 2,
         };
-        put_varint(out, u64::from(self.rule) << 3 | armed | state);
+        let said = self.machine.value().filter(|value| value.to_bits() != self.said.to_bits());
+        let shown = if said.is_some() { SAID } else { state };
+        put_varint(out, u64::from(self.rule) << 3 | armed | shown);
         if armed != 0 {
             put_signed(out, self.armed_ns.wrapping_sub(base_ns));
+        }
+        if shown == SAID {
+            out.push(state as u8);
+            put_f64(out, self.said);
         }
         if let Machine::Pending { since_ns, last_ns, value }
         | Machine::Firing { since_ns, last_ns, value, .. } = self.machine
@@ -230,7 +239,12 @@ impl Alert {
         let head = reader.varint()?;
         let rule = u32::try_from(head >> 3).map_err(|_| reader.wrong("the number of a rule"))?;
         let armed = if head & ARMED == 0 { None } else { Some(base_ns.wrapping_add(reader.signed()?)) };
-        let state = head & STATE_MASK;
+        let mut state = head & STATE_MASK;
+        let mut said = None;
+        if state == SAID {
+            state = u64::from(reader.byte()?);
+            said = Some(reader.f64()?);
+        }
         let mut machine = Machine::Inactive;
         if state > 0 {
             let since_ns = base_ns.wrapping_add(reader.signed()?);
@@ -245,7 +259,8 @@ impl Alert {
                 _ => return Err(reader.wrong("inactive, pending or firing")),
             };
         }
-        Ok(Alert { rule, machine, armed_ns: armed.unwrap_or(TimeNs::MAX) })
+        let said = said.or(machine.value()).unwrap_or(0.0);
+        Ok(Alert { rule, machine, said, armed_ns: armed.unwrap_or(TimeNs::MAX) })
     }
 }
 
@@ -305,6 +320,19 @@ mod tests {
         loaded
     }
 
+    /// What people see of an alert that is pending or firing is the value of its last transition.
+    fn check_shown(machines: &Machines, said: &[AlertTransition]) {
+        for alert in machines.watched.values().flat_map(|watched| &watched.alerts) {
+            let last =
+                said.iter().rfind(|moved| moved.rule == alert.rule).map(|moved| moved.transition.value);
+            assert!(
+                alert.machine == Machine::Inactive || last == Some(alert.said),
+                "{last:?}, {}",
+                alert.said
+            );
+        }
+    }
+
     /// Sparse samples, so that what the clock proves in silence hangs on when the last sample arrived.
     #[test]
     fn machines_that_were_saved_say_what_the_others_say() {
@@ -333,6 +361,7 @@ mod tests {
                     machines = reloaded(&machines, rules());
                 }
                 said.extend(apply(&mut machines, *second, samples));
+                check_shown(&machines, &said);
             }
             said
         };

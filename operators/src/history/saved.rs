@@ -12,12 +12,11 @@
 //! Not in it: who watches the series, and what was measured. When panes roll next follows from the newest
 //! event time and the plan.
 
-use std::collections::VecDeque;
-
 use super::History;
 use crate::packed::{Reader, Unreadable, put_f64, put_signed, put_varint};
 use crate::pane::Obs;
-use crate::pane::saved::{Cursor, UNITS_NS};
+use crate::pane::run::Run;
+use crate::pane::saved::{Cursor, UNITS_NS, coarsest_unit};
 use crate::sample::TimeNs;
 use crate::tier::WindowPlan;
 
@@ -30,12 +29,12 @@ const TIMES: u8 = 32;
 impl History {
     /// Whether there is anything to save: whether a sample ever came.
     pub(crate) fn is_known(&self) -> bool {
-        !self.tiers.is_empty()
+        self.known
     }
 
     /// Appends everything that samples made of it. `base_ns` and `epoch` are near its times and revisions.
     pub(crate) fn save(&self, plan: &WindowPlan, base_ns: TimeNs, epoch: u64, out: &mut Vec<u8>) {
-        let unit = self.unit();
+        let unit = self.unit(plan);
         let counts = if self.late | self.dropped != 0 { COUNTS } else { 0 };
         let closed = if self.closed_ns == TimeNs::MIN { 0 } else { CLOSED };
         let forgotten = if self.forgotten_ns == TimeNs::MIN { 0 } else { FORGOTTEN };
@@ -57,9 +56,10 @@ impl History {
         }
         let newest = Obs { time_ns: self.newest_ns, value: self.last_value };
         let mut cursor = Cursor::new(UNITS_NS[unit], newest, epoch);
-        for (tier, panes) in plan.tiers.iter().zip(&self.tiers).rev() {
+        let none = Run::default();
+        for (at, tier) in plan.tiers.iter().enumerate().rev() {
             cursor.enter(tier.width_ns);
-            cursor.save_all(panes, out);
+            cursor.save_all(self.run(at).unwrap_or(&none), out);
         }
     }
 
@@ -92,23 +92,25 @@ impl History {
         history.keeps_times = flags & TIMES != 0;
         let unit_ns = UNITS_NS[usize::from(flags & UNIT_MASK)];
         let mut cursor = Cursor::new(unit_ns, Obs { time_ns: newest_ns, value: last_value }, epoch);
-        history.tiers = vec![VecDeque::new(); plan.tiers.len()];
-        for (tier, panes) in plan.tiers.iter().zip(&mut history.tiers).rev() {
+        history.known = true;
+        for (at, tier) in plan.tiers.iter().enumerate().rev() {
             cursor.enter(tier.width_ns);
-            *panes = cursor.load_all(reader)?;
+            let panes = cursor.load_all(reader)?;
+            if panes.newest_start().is_some() {
+                *history.run_mut(plan, at) = panes;
+            }
         }
         history.roll(plan);
+        history.set_run(plan);
         Ok(history)
     }
 
     /// The place in `UNITS_NS` of the greatest unit that all raw times are whole multiples of.
-    fn unit(&self) -> usize {
+    fn unit(&self, plan: &WindowPlan) -> usize {
         let mut unit = UNITS_NS.len() - 1;
-        for obs in self.tiers.iter().flatten().flat_map(|pane| pane.raw()) {
-            while obs.time_ns % UNITS_NS[unit] != 0 {
-                unit -= 1;
-            }
-        }
+        self.visit(plan, Run::EVERYTHING, TimeNs::MIN, |pane| {
+            unit = pane.raw().iter().fold(unit, |unit, obs| coarsest_unit(unit, obs.time_ns));
+        });
         unit
     }
 }
@@ -177,11 +179,13 @@ mod tests {
             }
             let mut end_ns = TimeNs::MIN;
             let mut count = 0;
-            for (pane, width_ns) in history.panes(&after, TimeNs::MIN..TimeNs::MAX, TimeNs::MIN) {
-                assert!(pane.start_ns >= end_ns, "panes overlap");
-                end_ns = pane.start_ns + width_ns;
-                count += pane.count();
-                assert!(pane.raw().iter().all(|obs| (pane.start_ns..end_ns).contains(&obs.time_ns)));
+            for (panes, width_ns) in history.tiers(&after).collect::<Vec<_>>().into_iter().rev() {
+                panes.visit(width_ns, Run::EVERYTHING, |pane| {
+                    assert!(pane.start_ns >= end_ns, "panes overlap");
+                    end_ns = pane.start_ns + width_ns;
+                    count += pane.count();
+                    assert!(pane.raw().iter().all(|obs| (pane.start_ns..end_ns).contains(&obs.time_ns)));
+                });
             }
             // What is young enough for a tier is there, each once; the rest was dropped or grew too old.
             let oldest_ns = after.cutoff_ns(1, history.newest_ns).max(before.cutoff_ns(1, 10_790 * SECOND));

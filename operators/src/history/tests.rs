@@ -108,7 +108,7 @@ fn a_floor_hides_and_frees_what_lies_before_it() {
     });
     assert_eq!(seen, 30);
     let before = history.bytes();
-    assert_eq!(history.trim(floor_ns), 30);
+    assert_eq!(history.trim(&plan, floor_ns).0, 30);
     assert!(history.bytes() < before);
     let old = Obs { time_ns: 10 * SECOND, value: 1.0 };
     assert_eq!(history.insert(&plan, old, 9, 0, floor_ns), Placed::Dropped);
@@ -122,7 +122,7 @@ fn a_floor_inside_a_pane_takes_the_pane_whether_it_was_freed_or_not() {
     for trims in [false, true] {
         let mut history = insert_all(&plan, &[(580, 1.0), (590, 2.0), (598, 3.0)]);
         if trims {
-            assert_eq!(history.trim(floor_ns), 2);
+            assert_eq!(history.trim(&plan, floor_ns).0, 2);
         }
         let mut answer = Vec::new();
         for s in [599, 596, 600] {

@@ -5,6 +5,7 @@
 //! moments and a sketch. Most panes of ordinary series never fold: they are exact in every respect.
 
 pub mod moments;
+pub(crate) mod run;
 pub(crate) mod saved;
 pub mod times;
 
@@ -19,9 +20,11 @@ use times::Times;
 /// Observations a pane holds raw before its older half is folded.
 pub const RAW_LEN_MAX: usize = 64;
 const FOLD_LEN: usize = RAW_LEN_MAX / 2;
+/// Values of a fold that wait for their places in its sketch.
+const WAITING_LEN_MAX: usize = 4 * FOLD_LEN;
 
 /// One pane. Its width is its tier's.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Pane {
     /// Start of the pane; a multiple of the tier's width.
     pub start_ns: TimeNs,
@@ -38,8 +41,10 @@ pub struct Pane {
 pub struct Folded {
     /// Moments of all folded observations.
     pub moments: Moments,
-    /// Their values.
-    pub sketch: Sketch,
+    /// Their values, but for those in `waiting`.
+    sketch: Sketch,
+    /// Values that have no place in the sketch yet: many together get theirs several times faster.
+    waiting: Vec<f64>,
     /// Stragglers that came behind the fold: the increase is exact only if they lay between their neighbours.
     pub behind: u64,
     /// Their event times, of series where a sample that is sent again must be recognised.
@@ -50,6 +55,15 @@ impl Pane {
     /// An empty pane that expects about `len` observations.
     pub fn new(start_ns: TimeNs, len: usize) -> Pane {
         Pane { start_ns, revision: 0, folded: None, raw: Vec::with_capacity(len.clamp(1, RAW_LEN_MAX)) }
+    }
+
+    /// Adds an observation that is not before any other there.
+    #[inline]
+    pub(crate) fn append(&mut self, obs: Obs, times: bool) {
+        if self.raw.len() == RAW_LEN_MAX {
+            self.fold(FOLD_LEN, times);
+        }
+        self.raw.push(obs);
     }
 
     /// Adds an observation.
@@ -78,7 +92,7 @@ impl Pane {
         match &mut self.folded {
             Some(folded) if obs.time_ns < folded.moments.last.time_ns => {
                 folded.moments.insert_inside(obs);
-                folded.sketch.insert(obs.value);
+                folded.add_values(&[obs]);
                 folded.behind += 1;
                 if let Some(times) = &mut folded.times {
                     times.insert(obs.time_ns);
@@ -92,6 +106,7 @@ impl Pane {
     }
 
     /// Folds the oldest `len` raw observations away, and keeps their event times if `times` says so.
+    #[inline(never)]
     fn fold(&mut self, len: usize, times: bool) {
         let Some(moments) = Moments::of(&self.raw[..len]) else { return };
         match &mut self.folded {
@@ -103,13 +118,17 @@ impl Pane {
             }
             None => {
                 let times = times.then(|| Box::new(Times::new()));
-                self.folded = Some(Box::new(Folded { moments, sketch: Sketch::new(), behind: 0, times }));
+                self.folded = Some(Box::new(Folded {
+                    moments,
+                    sketch: Sketch::new(),
+                    waiting: Vec::new(),
+                    behind: 0,
+                    times,
+                }));
             }
         }
         if let Some(folded) = &mut self.folded {
-            for obs in &self.raw[..len] {
-                folded.sketch.insert(obs.value);
-            }
+            folded.add_values(&self.raw[..len]);
             if let Some(times) = &mut folded.times {
                 times.extend(self.raw[..len].iter().map(|obs| obs.time_ns));
             }
@@ -119,7 +138,7 @@ impl Pane {
 
     /// Appends a pane that lies after this one: how a coarser tier is made of a finer one. If `times` says so,
     /// what is folded for it keeps event times.
-    pub fn append(&mut self, later: Pane, times: bool) {
+    pub fn append_pane(&mut self, later: Pane, times: bool) {
         self.revision = self.revision.max(later.revision);
         if let Some(part) = later.folded {
             self.fold(self.raw.len(), times);
@@ -162,22 +181,42 @@ impl Pane {
         self.raw.last().copied().or_else(|| self.folded.as_ref().map(|f| f.moments.last))
     }
 
-    /// Bytes held, the pane itself included.
-    pub fn bytes(&self) -> usize {
-        size_of::<Pane>()
-            + self.raw.capacity() * size_of::<Obs>()
-            + self.folded.as_ref().map_or(0, |folded| folded.bytes())
+    /// Whether it has no observation.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.raw.is_empty() && self.folded.is_none()
     }
 
-    /// Gives back memory that a pane which is not expected to grow does not need.
-    pub fn shrink(&mut self) {
-        self.raw.shrink_to_fit();
+    /// Bytes held beside the pane itself.
+    pub fn heap_bytes(&self) -> usize {
+        self.raw.capacity() * size_of::<Obs>() + self.folded.as_ref().map_or(0, |folded| folded.bytes())
+    }
+
+    /// How much work it is to pack it, in observations.
+    fn packing_work(&self) -> usize {
+        self.raw.len()
+            + self.folded.as_ref().map_or(0, |folded| 64 + folded.waiting.len() + folded.sketch.bins())
     }
 }
 
 impl Folded {
+    fn add_values(&mut self, observations: &[Obs]) {
+        self.waiting.extend(observations.iter().map(|obs| obs.value));
+        if self.waiting.len() >= WAITING_LEN_MAX {
+            self.sketch.insert_all(&self.waiting);
+            self.waiting.clear();
+        }
+    }
+
+    /// Adds all values to `sketch`.
+    pub fn add_to(&self, sketch: &mut Sketch) {
+        sketch.merge(&self.sketch);
+        sketch.insert_all(&self.waiting);
+    }
+
     /// Appends the fold of a pane that lies after this one's.
     fn append(&mut self, later: Folded) {
+        later.add_to(&mut self.sketch);
         match (&mut self.times, later.times) {
             (Some(times), part) => times.append(part.map(|times| *times), later.moments.last.time_ns),
             (None, Some(part)) => {
@@ -187,7 +226,6 @@ impl Folded {
             (None, None) => {}
         }
         self.moments.append(&later.moments);
-        self.sketch.merge(&later.sketch);
         self.behind += later.behind;
     }
 
@@ -204,7 +242,8 @@ impl Folded {
 
     fn bytes(&self) -> usize {
         let times = self.times.as_ref().map_or(0, |times| times.bytes());
-        size_of::<Folded>() + self.sketch.bytes() + times
+        let waiting = self.waiting.capacity() * size_of::<f64>();
+        size_of::<Folded>() + self.sketch.bytes() + waiting + times
     }
 }
 
@@ -260,7 +299,7 @@ mod tests {
         for i in 10..200 {
             late.insert(Obs { time_ns: i, value: (i % 100) as f64 });
         }
-        early.append(late, false);
+        early.append_pane(late, false);
         assert_eq!(count_and_increase(&early), (200, 99.0 + 99.0));
         assert_eq!(early.last().map(|o| o.time_ns), Some(199));
     }

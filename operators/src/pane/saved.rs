@@ -13,8 +13,7 @@
 //! ```
 //! So a pane of one sample of a series that is observed steadily takes the bytes of its value and three.
 
-use std::collections::VecDeque;
-
+use super::run::Run;
 use super::times::{TIMES_LEN_MAX, Times};
 use super::{Folded, Moments, Obs, Pane, RAW_LEN_MAX};
 use crate::packed::{Reader, Unreadable, put_f64, put_signed, put_value, put_varint};
@@ -61,6 +60,11 @@ impl Cursor {
         }
     }
 
+    /// Before the pane that begins at `start_ns`, of which nothing else is known.
+    fn before(unit_ns: TimeNs, start_ns: TimeNs) -> Cursor {
+        Cursor::new(unit_ns, Obs { time_ns: start_ns, value: 0.0 }, 0)
+    }
+
     /// Goes to the first pane of a tier of `width_ns`.
     pub(crate) fn enter(&mut self, width_ns: DurationNs) {
         self.width_ns = width_ns;
@@ -68,17 +72,19 @@ impl Cursor {
     }
 
     /// Appends the panes of a tier.
-    pub(crate) fn save_all(&mut self, panes: &VecDeque<Pane>, out: &mut Vec<u8>) {
+    pub(crate) fn save_all(&mut self, panes: &Run, out: &mut Vec<u8>) {
         put_varint(out, panes.len() as u64);
-        for pane in panes {
-            self.save(pane, out);
-        }
+        panes.visit(self.width_ns, Run::EVERYTHING, |pane| self.save(pane, out));
     }
 
     fn save(&mut self, pane: &Pane, out: &mut Vec<u8>) {
         let place = pane.start_ns / self.width_ns;
         let gap = place.wrapping_sub(self.place).wrapping_sub(1);
         self.place = place;
+        self.put(pane, gap, out);
+    }
+
+    fn put(&mut self, pane: &Pane, gap: i64, out: &mut Vec<u8>) {
         let len = pane.raw.len();
         let folded = if pane.folded.is_some() { FOLDED } else { 0 };
         let head = folded | if gap == 0 { 0 } else { GAP } | (len.min(LEN_INLINE_MAX) as u8) << LEN_SHIFT;
@@ -108,15 +114,14 @@ impl Cursor {
     }
 
     /// Reads the panes of a tier.
-    pub(crate) fn load_all(&mut self, reader: &mut Reader<'_>) -> Result<VecDeque<Pane>, Unreadable> {
-        let len = reader.len(PANE_BYTES_MIN)?;
-        let mut panes: VecDeque<Pane> = VecDeque::with_capacity(len);
-        for _ in 0..len {
+    pub(crate) fn load_all(&mut self, reader: &mut Reader<'_>) -> Result<Run, Unreadable> {
+        let mut panes = Run::default();
+        for _ in 0..reader.len(PANE_BYTES_MIN)? {
             let pane = self.load(reader)?;
-            if panes.back().is_some_and(|before| before.start_ns >= pane.start_ns) {
+            if panes.newest_start().is_some_and(|before_ns| before_ns >= pane.start_ns) {
                 return Err(reader.wrong("panes in time order"));
             }
-            panes.push_back(pane);
+            panes.push(self.width_ns, pane);
         }
         Ok(panes)
     }
@@ -124,6 +129,15 @@ impl Cursor {
     fn load(&mut self, reader: &mut Reader<'_>) -> Result<Pane, Unreadable> {
         let head = reader.byte()?;
         let gap = if head & GAP == 0 { 0 } else { reader.signed()? };
+        self.place = self.place.wrapping_add(gap).wrapping_add(1);
+        let Some(start_ns) = self.place.checked_mul(self.width_ns) else {
+            return Err(reader.wrong("a pane within 64 bits of nanoseconds"));
+        };
+        self.take(start_ns, head, reader)
+    }
+
+    /// Reads a pane of which head and place are known.
+    fn take(&mut self, start_ns: TimeNs, head: u8, reader: &mut Reader<'_>) -> Result<Pane, Unreadable> {
         let mut len = usize::from(head >> LEN_SHIFT);
         if len == LEN_INLINE_MAX {
             len = len.saturating_add(reader.len(1)?);
@@ -131,10 +145,6 @@ impl Cursor {
         if len > RAW_LEN_MAX || (len == 0 && head & FOLDED == 0) {
             return Err(reader.wrong(format!("1 to {RAW_LEN_MAX} observations, found {len}")));
         }
-        self.place = self.place.wrapping_add(gap).wrapping_add(1);
-        let Some(start_ns) = self.place.checked_mul(self.width_ns) else {
-            return Err(reader.wrong("a pane within 64 bits of nanoseconds"));
-        };
         self.revision_step = self.revision_step.wrapping_add(reader.signed()? as u64);
         self.revision = self.revision.wrapping_add(self.revision_step);
         let folded = if head & FOLDED == 0 { None } else { Some(Box::new(Folded::load(start_ns, reader)?)) };
@@ -160,11 +170,44 @@ impl Cursor {
     }
 }
 
+impl Pane {
+    /// Appends the pane's bytes: the place of its unit in [`UNITS_NS`], then as above, as if it were the first of a
+    /// tier. Its start is not in them.
+    pub(super) fn pack(&self, out: &mut Vec<u8>) {
+        let unit = self.raw.iter().fold(UNITS_NS.len() - 1, |unit, obs| coarsest_unit(unit, obs.time_ns));
+        out.push(unit as u8);
+        Cursor::before(UNITS_NS[unit], self.start_ns).put(self, 0, out);
+    }
+
+    /// Reads what [`Self::pack`] wrote of the pane that begins at `start_ns`.
+    pub(super) fn unpack(start_ns: TimeNs, reader: &mut Reader<'_>) -> Result<Pane, Unreadable> {
+        let unit = usize::from(reader.byte()?);
+        let Some(unit_ns) = UNITS_NS.get(unit) else { return Err(reader.wrong("a unit of time before")) };
+        let head = reader.byte()?;
+        Cursor::before(*unit_ns, start_ns).take(start_ns, head, reader)
+    }
+}
+
+/// The place in [`UNITS_NS`] of the greatest unit, `unit` at most, that `time_ns` is a whole multiple of.
+#[inline]
+pub(crate) fn coarsest_unit(mut unit: usize, time_ns: TimeNs) -> usize {
+    while time_ns % UNITS_NS[unit] != 0 {
+        unit -= 1;
+    }
+    unit
+}
+
 impl Folded {
     fn save(&self, start_ns: TimeNs, out: &mut Vec<u8>) {
         self.moments.save(start_ns, out);
         put_varint(out, self.behind);
-        let sketch = self.sketch.to_compact();
+        let sketch = if self.waiting.is_empty() {
+            self.sketch.to_compact()
+        } else {
+            let mut all = self.sketch.clone();
+            all.insert_all(&self.waiting);
+            all.to_compact()
+        };
         put_varint(out, sketch.len() as u64);
         out.extend_from_slice(&sketch);
         match &self.times {
@@ -180,7 +223,7 @@ impl Folded {
         let sketch = Sketch::from_compact(reader.bytes(len)?);
         let sketch = sketch.map_err(|error| reader.wrong(format!("a sketch before, found {error}")))?;
         let times = Times::load(start_ns, reader)?.map(Box::new);
-        Ok(Folded { moments, sketch, behind, times })
+        Ok(Folded { moments, sketch, waiting: Vec::new(), behind, times })
     }
 }
 

@@ -64,6 +64,9 @@ use store::Store;
 /// How many bins may be occupied unless [`Sketch::with_bins_max`] says otherwise.
 pub const BINS_MAX: u16 = 2048;
 
+/// Values that get their bins together.
+const TOGETHER_MAX: usize = 128;
+
 /// A multiset of finite numbers, as counts in bins; see the [module](self) for bins, bound and laws.
 ///
 /// Two sketches are equal when they answer everything alike, however their counts are held in memory.
@@ -152,10 +155,32 @@ impl Sketch {
         }
     }
 
-    /// Adds many values.
-    pub fn insert_all<'a>(&mut self, values: impl IntoIterator<Item = &'a f64>) {
-        for value in values {
-            self.insert(*value);
+    /// Adds many values, several times faster than one by one: the run of counters is made once for all of them.
+    pub fn insert_all(&mut self, values: &[f64]) {
+        for values in values.chunks(TOGETHER_MAX) {
+            let (mut positive, mut negative) = ([0; TOGETHER_MAX], [0; TOGETHER_MAX]);
+            let (mut positives, mut negatives, mut zeros) = (0, 0, 0);
+            for value in values.iter().filter(|value| value.is_finite()) {
+                let value = value + 0.0;
+                self.min = if value < self.min { value } else { self.min };
+                self.max = if value > self.max { value } else { self.max };
+                let index = bin::index(value.abs(), self.precision);
+                if value > 0.0 {
+                    positive[positives] = index;
+                    positives += 1;
+                } else if value < 0.0 {
+                    negative[negatives] = index;
+                    negatives += 1;
+                } else {
+                    zeros += 1;
+                }
+            }
+            self.positive.add_each(&mut positive[..positives]);
+            self.negative.add_each(&mut negative[..negatives]);
+            self.negative_count = self.negative_count.saturating_add(negatives as u64);
+            self.zero_count = self.zero_count.saturating_add(zeros);
+            self.count = self.count.saturating_add((positives + negatives) as u64).saturating_add(zeros);
+            self.keep_cap();
         }
     }
 

@@ -51,6 +51,44 @@ impl Store {
         true
     }
 
+    /// Adds one to the bin of each index; sorts them on the way.
+    pub(super) fn add_each(&mut self, indices: &mut [u32]) {
+        let Some(ends) = ends(indices) else { return };
+        if let Store::Dense { base, occupied, counts } = self {
+            let end = *base + counts.len() as u32;
+            let outside = indices.iter().filter(|index| !(*base..end).contains(*index)).count();
+            if outside > 0 {
+                let (first, end) = (ends.0.min(*base), (ends.1 + 1).max(end));
+                // Two of them may share a bin: no more than a run that is made a little early.
+                if !dense_is_worth((end - first) as usize, *occupied + outside, counts.width()) {
+                    *self = self.sorted();
+                    return self.add_each(indices);
+                }
+                counts.grow((*base - first) as usize, (end - *base) as usize - counts.len());
+                *base = first;
+            }
+            for index in indices {
+                *occupied += usize::from(counts.add((*index - *base) as usize, 1));
+            }
+            return;
+        }
+        indices.sort_unstable();
+        let mut bins: Vec<(u32, u64)> = Vec::with_capacity(self.occupied() + indices.len());
+        let mut more = indices.iter().copied().peekable();
+        let push = |bins: &mut Vec<(u32, u64)>, index: u32, count: u64| match bins.last_mut() {
+            Some((last, sum)) if *last == index => *sum = sum.saturating_add(count),
+            _ => bins.push((index, count)),
+        };
+        self.for_each(|index, count| {
+            while let Some(new) = more.next_if(|new| *new < index) {
+                push(&mut bins, new, 1);
+            }
+            push(&mut bins, index, count);
+        });
+        more.for_each(|new| push(&mut bins, new, 1));
+        *self = Store::from_sorted(&bins);
+    }
+
     /// Adds all bins of `other`, each at `index >> shift`.
     pub(super) fn add_all(&mut self, other: &Store, shift: u8) {
         if self.occupied() == 0 && shift == 0 {
@@ -208,6 +246,11 @@ impl Store {
         });
         Store::Sorted { indices, counts }
     }
+}
+
+/// The least and the greatest.
+fn ends(indices: &[u32]) -> Option<(u32, u32)> {
+    Some((indices.iter().copied().min()?, indices.iter().copied().max()?))
 }
 
 fn dense_is_worth(span: usize, occupied: usize, width: usize) -> bool {

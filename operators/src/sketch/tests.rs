@@ -299,6 +299,16 @@ proptest! {
     }
 
     #[test]
+    fn values_together_are_values_one_by_one(values in values(), cut in 0usize..300, cap in cap()) {
+        let mut together = sketch_of(&values[..cut.min(values.len())], cap);
+        together.insert_all(&values[cut.min(values.len())..]);
+        let mut single = Sketch::with_bins_max(cap);
+        values.iter().for_each(|value| single.insert(*value));
+        prop_assert_eq!(&together, &single);
+        prop_assert_eq!(together.to_compact(), single.to_compact());
+    }
+
+    #[test]
     fn compact_bytes_come_back(values in values(), cap in cap()) {
         let sketch = sketch_of(&values, cap);
         prop_assert_eq!(Sketch::from_compact(&sketch.to_compact()), Ok(sketch));

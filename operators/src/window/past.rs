@@ -9,14 +9,15 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::{Repeats, Shard, ShardCounts};
+use crate::exchange::Owners;
 use crate::history::History;
 use crate::sample::{Sample, SeriesId, TimeNs};
 
 /// What a restored shard remembers of how it was saved.
 pub(super) struct Past {
-    /// Number of the worker, and of all.
+    /// Number of the worker.
     index: u32,
-    peers: u32,
+    owners: Owners,
     /// By slot: the epoch as of which the history was saved.
     stamps: Vec<u64>,
     /// By old worker: the epoch as of which its counts were saved.
@@ -66,7 +67,7 @@ impl Past {
     /// What is to be done with a sample of `epoch`.
     #[inline]
     pub(super) fn standing(&self, sample: &Sample, epoch: u64) -> Standing {
-        let stamp = self.stamps.get((sample.series / self.peers) as usize).copied();
+        let stamp = self.stamps.get(self.owners.slot(sample.series) as usize).copied();
         let lacking = stamp.is_none_or(|stamp| epoch > stamp);
         // A history that lacks it knows itself whether it was sent before.
         let repeated = !lacking && sample.is_dedup() && self.repeats.contains(&(epoch, sample.position()));
@@ -80,7 +81,7 @@ impl Past {
 
     /// Whether what the sweep gives up of a slot is not counted yet.
     pub(super) fn counts_slot(&self, slot: usize, epoch: u64) -> bool {
-        self.counts(slot as u32 * self.peers + self.index, epoch)
+        self.counts(self.owners.series(slot, self.index as usize), epoch)
     }
 
     /// Whether `epoch` is the last of which anything needs to be remembered.
@@ -90,25 +91,25 @@ impl Past {
 }
 
 impl Shard {
-    /// Puts a saved history in its place, before [`Self::resume`]; gives it back when the place is taken.
-    pub fn restore(&mut self, series: SeriesId, stamp: u64, mut history: History) -> Result<(), History> {
-        let slot = (series / self.peers) as usize;
+    /// Puts a saved history in its place, before [`Self::resume`]; says whether the place was free.
+    pub fn restore(&mut self, series: SeriesId, stamp: u64, mut history: History) -> bool {
+        let slot = self.owners.slot(series) as usize;
         let past = self.past.get_or_insert_with(|| {
             let (ends, repeats) = (Arc::new([]), Arc::default());
-            Box::new(Past { index: 0, peers: self.peers, stamps: Vec::new(), ends, last: 0, repeats })
+            Box::new(Past { index: 0, owners: self.owners, stamps: Vec::new(), ends, last: 0, repeats })
         });
         if slot >= self.series.len() {
             self.series.resize_with(slot + 1, History::default);
             past.stamps.resize(slot + 1, 0);
         }
         if self.series[slot].is_known() {
-            return Err(history);
+            return false;
         }
         history.measured_bytes = u32::try_from(history.bytes()).unwrap_or(u32::MAX);
         self.counts.bytes += u64::from(history.measured_bytes);
         self.series[slot] = history;
         past.stamps[slot] = stamp;
-        Ok(())
+        true
     }
 
     /// Goes on behind an epoch, with what was restored.
@@ -119,8 +120,8 @@ impl Shard {
         let last = ends.iter().copied().max().unwrap_or(0);
         let stamps = self.past.take().map(|past| past.stamps).unwrap_or_default();
         if last > epoch {
-            let (index, peers) = (index as u32, self.peers);
-            self.past = Some(Box::new(Past { index, peers, stamps, ends, last, repeats }));
+            let (index, owners) = (index as u32, self.owners);
+            self.past = Some(Box::new(Past { index, owners, stamps, ends, last, repeats }));
         }
     }
 

@@ -1,0 +1,416 @@
+//! The panes of one tier, in time order: the newest as it is, those before it packed by and by.
+//!
+//! A packed pane takes about as many bytes as its observations need; see `saved` for how. What is asked of a run
+//! does not depend on what of it is packed: a straggler's pane is unpacked, and packed again later.
+
+use std::mem;
+use std::ops::Range;
+
+use super::{Obs, Pane};
+use crate::packed::Reader;
+use crate::sample::{DurationNs, TimeNs};
+
+/// Bytes of a block that takes no further pane.
+const BLOCK_BYTES_MAX: usize = 512;
+/// By how much the room of a block grows.
+const BLOCK_BYTES_STEP: usize = 48;
+/// Panes that a block can tell apart: as many as its mask has bits.
+const BLOCK_SPAN: i64 = 64;
+/// A pane of at most so many observations is packed as soon as two others have begun behind it; the rest waits for
+/// [`Run::pack`].
+const PACK_AT_ONCE_MAX: usize = 8;
+
+/// All panes of a tier.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Run {
+    /// Without observations: there is no pane at all.
+    newest: Pane,
+    /// Those before it.
+    items: Vec<Item>,
+}
+
+#[derive(Clone, Debug)]
+enum Item {
+    Loose(Pane),
+    Packed(Block),
+}
+
+/// Packed panes that begin within [`BLOCK_SPAN`] widths, one behind the other.
+#[derive(Clone, Debug)]
+struct Block {
+    /// Start of the first pane that ever was in it.
+    first_ns: TimeNs,
+    /// Bit `n`: the pane that begins `n` widths later is there.
+    present: u64,
+    /// Where the first of those that are there begins in `bytes`.
+    at: u32,
+    bytes: Vec<u8>,
+}
+
+impl Run {
+    /// The starts of all panes there can be.
+    pub(crate) const EVERYTHING: Range<TimeNs> = TimeNs::MIN..TimeNs::MAX;
+
+    /// The newest pane, to be filled. It must not stay without an observation once it has a start.
+    #[inline]
+    pub(crate) fn newest_mut(&mut self) -> &mut Pane {
+        &mut self.newest
+    }
+
+    /// Reads where the newest observation stands.
+    #[inline]
+    pub(crate) fn touch(&self) -> TimeNs {
+        self.newest.raw.last().map_or(0, |obs| obs.time_ns)
+    }
+
+    /// Start of the newest pane.
+    #[inline]
+    pub(crate) fn newest_start(&self) -> Option<TimeNs> {
+        (!self.newest.is_empty()).then_some(self.newest.start_ns)
+    }
+
+    /// Start of the oldest pane.
+    pub(crate) fn oldest_start(&self, width_ns: DurationNs) -> Option<TimeNs> {
+        self.items.first().map(|item| item.starts(width_ns).start).or(self.newest_start())
+    }
+
+    /// Number of panes.
+    pub(crate) fn len(&self) -> usize {
+        self.items.iter().map(Item::len).sum::<usize>() + usize::from(!self.newest.is_empty())
+    }
+
+    /// Number of panes that begin in `starts`.
+    pub(crate) fn count_in(&self, width_ns: DurationNs, starts: Range<TimeNs>) -> usize {
+        let newest = self.newest_start().is_some_and(|start_ns| starts.contains(&start_ns));
+        let items = self.items[self.overlapping(width_ns, &starts)].iter();
+        items.map(|item| item.count_in(width_ns, &starts)).sum::<usize>() + usize::from(newest)
+    }
+
+    /// The first pane that begins at or after `start_ns`: its start.
+    pub(crate) fn first_from(&self, width_ns: DurationNs, start_ns: TimeNs) -> Option<TimeNs> {
+        let range = start_ns..TimeNs::MAX;
+        let items = self.items[self.overlapping(width_ns, &range)].iter();
+        let mut found = items.filter_map(|item| item.first_from(width_ns, start_ns));
+        found.next().or_else(|| self.newest_start().filter(|newest_ns| *newest_ns >= start_ns))
+    }
+
+    /// The last pane that begins before `start_ns`: its start.
+    pub(crate) fn last_below(&self, width_ns: DurationNs, start_ns: TimeNs) -> Option<TimeNs> {
+        if let Some(newest_ns) = self.newest_start().filter(|newest_ns| *newest_ns < start_ns) {
+            return Some(newest_ns);
+        }
+        let at = self.items.partition_point(|item| item.starts(width_ns).start < start_ns);
+        self.items.get(at.checked_sub(1)?)?.last_below(width_ns, start_ns)
+    }
+
+    /// Calls `look` with every pane that begins in `starts`, in time order.
+    pub(crate) fn visit(&self, width_ns: DurationNs, starts: Range<TimeNs>, mut look: impl FnMut(&Pane)) {
+        for item in &self.items[self.overlapping(width_ns, &starts)] {
+            match item {
+                Item::Loose(pane) => look(pane),
+                Item::Packed(block) => block
+                    .unpack(width_ns)
+                    .filter(|pane| starts.contains(&pane.start_ns))
+                    .for_each(|p| look(&p)),
+            }
+        }
+        if self.newest_start().is_some_and(|start_ns| starts.contains(&start_ns)) {
+            look(&self.newest);
+        }
+    }
+
+    /// What `look` says of the pane that begins at `start_ns`, if there is one.
+    pub(crate) fn at<R>(
+        &self,
+        width_ns: DurationNs,
+        start_ns: TimeNs,
+        look: impl Fn(&Pane) -> R,
+    ) -> Option<R> {
+        let mut said = None;
+        self.visit(width_ns, start_ns..start_ns.saturating_add(1), |pane| said = Some(look(pane)));
+        said
+    }
+
+    /// The pane that begins at `start_ns`, to be filled; a new one if there is none.
+    pub(crate) fn pane_mut(&mut self, width_ns: DurationNs, start_ns: TimeNs) -> &mut Pane {
+        match self.newest_start() {
+            Some(newest_ns) if newest_ns == start_ns => &mut self.newest,
+            Some(newest_ns) if newest_ns > start_ns => self.older_mut(width_ns, start_ns),
+            _ => self.begin(width_ns, start_ns),
+        }
+    }
+
+    /// Begins a pane behind all others.
+    fn begin(&mut self, width_ns: DurationNs, start_ns: TimeNs) -> &mut Pane {
+        if self.newest.is_empty() {
+            self.newest.start_ns = start_ns;
+            return &mut self.newest;
+        }
+        let len = self.newest.count() as usize + 1;
+        let next = match self.pack_one_but_last(width_ns) {
+            // What was packed leaves its room to the new one.
+            Some(raw) => Pane { start_ns, raw, ..Pane::default() },
+            None => Pane::new(start_ns, len),
+        };
+        let before = mem::replace(&mut self.newest, next);
+        if self.items.capacity() == self.items.len() {
+            // Most runs have one block and one pane here for long.
+            self.items.reserve_exact(2 + self.items.len() / 2);
+        }
+        self.items.push(Item::Loose(before));
+        &mut self.newest
+    }
+
+    /// Packs the pane before the newest if it is small and no straggler has come for it lately; gives its room.
+    fn pack_one_but_last(&mut self, width_ns: DurationNs) -> Option<Vec<Obs>> {
+        match self.items.last() {
+            Some(Item::Loose(pane)) if pane.folded.is_none() && pane.raw.len() <= PACK_AT_ONCE_MAX => {}
+            _ => return None,
+        }
+        let Some(Item::Loose(mut pane)) = self.items.pop() else { return None };
+        self.push_packed(width_ns, &pane);
+        let mut raw = mem::take(&mut pane.raw);
+        raw.clear();
+        Some(raw)
+    }
+
+    /// Appends a packed pane behind all items.
+    fn push_packed(&mut self, width_ns: DurationNs, pane: &Pane) {
+        match self.items.last_mut() {
+            Some(Item::Packed(block)) if block.takes(width_ns, pane.start_ns) => block.push(width_ns, pane),
+            _ => {
+                let mut block = Block { first_ns: pane.start_ns, present: 0, at: 0, bytes: Vec::new() };
+                block.push(width_ns, pane);
+                self.items.push(Item::Packed(block));
+            }
+        }
+    }
+
+    /// A pane before the newest.
+    fn older_mut(&mut self, width_ns: DurationNs, start_ns: TimeNs) -> &mut Pane {
+        let mut at = self.items.partition_point(|item| item.starts(width_ns).end <= start_ns);
+        if let Some(Item::Packed(block)) = self.items.get(at)
+            && block.starts(width_ns).contains(&start_ns)
+        {
+            let panes: Vec<Item> = block.unpack(width_ns).map(Item::Loose).collect();
+            let before = panes.iter().filter(|pane| pane.starts(width_ns).end <= start_ns).count();
+            self.items.splice(at..=at, panes);
+            at += before;
+        }
+        let there = matches!(self.items.get(at), Some(Item::Loose(pane)) if pane.start_ns == start_ns);
+        if !there {
+            self.items.insert(at, Item::Loose(Pane::new(start_ns, 1)));
+        }
+        match &mut self.items[at] {
+            Item::Loose(pane) => pane,
+            // What stands at `at` was found or put there, as it is.
+            Item::Packed(_) => unreachable!("a pane that is to be filled is loose"),
+        }
+    }
+
+    /// Appends a pane that lies after all others, as it was saved.
+    pub(crate) fn push(&mut self, width_ns: DurationNs, pane: Pane) {
+        if !self.newest.is_empty() {
+            self.pack_one_but_last(width_ns);
+            let before = mem::take(&mut self.newest);
+            self.items.push(Item::Loose(before));
+        }
+        self.newest = pane;
+    }
+
+    /// Takes the oldest pane out if it begins before `cutoff_ns`.
+    pub(crate) fn pop_before(&mut self, width_ns: DurationNs, cutoff_ns: TimeNs) -> Option<Pane> {
+        self.oldest_start(width_ns).filter(|oldest_ns| *oldest_ns < cutoff_ns)?;
+        match self.items.first_mut() {
+            None => Some(mem::take(&mut self.newest)),
+            Some(Item::Loose(pane)) => {
+                let pane = mem::take(pane);
+                self.items.remove(0);
+                Some(pane)
+            }
+            Some(Item::Packed(block)) => {
+                let pane = block.pop(width_ns);
+                if block.present == 0 {
+                    self.items.remove(0);
+                }
+                pane
+            }
+        }
+    }
+
+    /// Gives up panes that begin before `floor_ns`; returns how many.
+    pub(crate) fn drop_before(&mut self, width_ns: DurationNs, floor_ns: TimeNs) -> u64 {
+        let mut gone = 0;
+        while self.pop_before(width_ns, floor_ns).is_some() {
+            gone += 1;
+        }
+        gone
+    }
+
+    /// Packs what is loose, but for the two newest panes. Returns how much work that was, in observations.
+    pub(crate) fn pack(&mut self, width_ns: DurationNs) -> usize {
+        let before_last = self.items.len().saturating_sub(1);
+        let Some(first) = self.items[..before_last].iter().position(|item| matches!(item, Item::Loose(_)))
+        else {
+            return 0;
+        };
+        let rest: Vec<Item> = self.items.drain(first..).collect();
+        let (mut work, len) = (0, rest.len());
+        for (at, item) in rest.into_iter().enumerate() {
+            match item {
+                Item::Loose(pane) if at + 1 < len => {
+                    work += pane.packing_work();
+                    self.push_packed(width_ns, &pane);
+                }
+                item => self.items.push(item),
+            }
+        }
+        self.items.shrink_to(self.items.len() + 1);
+        work
+    }
+
+    /// Bytes held beside the run itself.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let items = self.items.iter().map(|item| match item {
+            Item::Loose(pane) => pane.heap_bytes(),
+            Item::Packed(block) => block.bytes.capacity(),
+        });
+        self.items.capacity() * size_of::<Item>() + items.sum::<usize>() + self.newest.heap_bytes()
+    }
+
+    /// Items that may hold panes that begin in `starts`.
+    fn overlapping(&self, width_ns: DurationNs, starts: &Range<TimeNs>) -> Range<usize> {
+        let from = self.items.partition_point(|item| item.starts(width_ns).end <= starts.start);
+        let till = self.items.partition_point(|item| item.starts(width_ns).start < starts.end);
+        from..till.max(from)
+    }
+}
+
+impl Item {
+    /// From the start of its first pane to just behind the start of its last.
+    #[inline]
+    fn starts(&self, width_ns: DurationNs) -> Range<TimeNs> {
+        match self {
+            // No pane begins at the last moment there is: panes that would not fit are not made.
+            Item::Loose(pane) => pane.start_ns..pane.start_ns.saturating_add(1),
+            Item::Packed(block) => block.starts(width_ns),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Item::Loose(_) => 1,
+            Item::Packed(block) => block.present.count_ones() as usize,
+        }
+    }
+
+    fn count_in(&self, width_ns: DurationNs, starts: &Range<TimeNs>) -> usize {
+        match self {
+            Item::Loose(pane) => usize::from(starts.contains(&pane.start_ns)),
+            Item::Packed(block) => {
+                let from = block.place_from(width_ns, starts.start);
+                let till = block.place_from(width_ns, starts.end);
+                (block.present & mask_below(till) & !mask_below(from)).count_ones() as usize
+            }
+        }
+    }
+
+    fn first_from(&self, width_ns: DurationNs, start_ns: TimeNs) -> Option<TimeNs> {
+        match self {
+            Item::Loose(pane) => Some(pane.start_ns).filter(|held_ns| *held_ns >= start_ns),
+            Item::Packed(block) => {
+                let left = block.present & !mask_below(block.place_from(width_ns, start_ns));
+                (left != 0).then(|| block.start_at(width_ns, left.trailing_zeros()))
+            }
+        }
+    }
+
+    fn last_below(&self, width_ns: DurationNs, start_ns: TimeNs) -> Option<TimeNs> {
+        match self {
+            Item::Loose(pane) => Some(pane.start_ns).filter(|held_ns| *held_ns < start_ns),
+            Item::Packed(block) => {
+                let left = block.present & mask_below(block.place_from(width_ns, start_ns));
+                (left != 0).then(|| block.start_at(width_ns, 63 - left.leading_zeros()))
+            }
+        }
+    }
+}
+
+/// The bits below `place`, which is at most 64.
+fn mask_below(place: u32) -> u64 {
+    1u64.checked_shl(place).map_or(u64::MAX, |bit| bit - 1)
+}
+
+impl Block {
+    fn starts(&self, width_ns: DurationNs) -> Range<TimeNs> {
+        let (first, last) = (self.present.trailing_zeros(), 63 - self.present.leading_zeros());
+        self.start_at(width_ns, first)..self.start_at(width_ns, last).saturating_add(1)
+    }
+
+    fn start_at(&self, width_ns: DurationNs, place: u32) -> TimeNs {
+        // Only places of panes that were there are asked for.
+        self.first_ns + width_ns * i64::from(place)
+    }
+
+    /// The least place whose pane begins at or after `start_ns`, at most 64.
+    fn place_from(&self, width_ns: DurationNs, start_ns: TimeNs) -> u32 {
+        let distance = i128::from(start_ns) - i128::from(self.first_ns);
+        let width = i128::from(width_ns);
+        ((distance + width - 1).div_euclid(width)).clamp(0, BLOCK_SPAN.into()) as u32
+    }
+
+    /// Whether it has room for a pane that lies behind all of its own.
+    fn takes(&self, width_ns: DurationNs, start_ns: TimeNs) -> bool {
+        let distance = start_ns.checked_sub(self.first_ns).map(|ns| ns / width_ns);
+        self.bytes.len() < BLOCK_BYTES_MAX && distance.is_some_and(|widths| widths < BLOCK_SPAN)
+    }
+
+    fn push(&mut self, width_ns: DurationNs, pane: &Pane) {
+        self.present |= 1 << ((pane.start_ns - self.first_ns) / width_ns);
+        if self.bytes.capacity() - self.bytes.len() < BLOCK_BYTES_STEP / 2 {
+            self.bytes.reserve_exact(BLOCK_BYTES_STEP);
+        }
+        pane.pack(&mut self.bytes);
+    }
+
+    fn pop(&mut self, width_ns: DurationNs) -> Option<Pane> {
+        let mut unpacked = self.unpack(width_ns);
+        let pane = unpacked.next();
+        let read = unpacked.reader.at() as u32;
+        self.at += read;
+        self.present &= self.present.wrapping_sub(1);
+        pane
+    }
+
+    fn unpack(&self, width_ns: DurationNs) -> Unpacked<'_> {
+        let reader = Reader::new(&self.bytes[self.at as usize..]);
+        Unpacked { block: self, width_ns, left: self.present, reader }
+    }
+}
+
+/// The panes of a block, one by one.
+struct Unpacked<'a> {
+    block: &'a Block,
+    width_ns: DurationNs,
+    left: u64,
+    reader: Reader<'a>,
+}
+
+impl Iterator for Unpacked<'_> {
+    type Item = Pane;
+
+    fn next(&mut self) -> Option<Pane> {
+        if self.left == 0 {
+            return None;
+        }
+        let start_ns = self.block.start_at(self.width_ns, self.left.trailing_zeros());
+        self.left &= self.left - 1;
+        let read = Pane::unpack(start_ns, &mut self.reader);
+        debug_assert!(read.is_ok(), "a pane that was packed here: {read:?}");
+        read.ok()
+    }
+}
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;
