@@ -198,7 +198,7 @@ fn digest_windows(engine: &Engine, catalog: &Catalog, summary: &mut Summary) {
     let mut hash = StableHash::new();
     for series in 0..catalog.len() as SeriesId {
         let span = view::with_history(engine, series, |_, history| {
-            Some((history.oldest_ns()?, history.newest()?.time_ns))
+            Some((history.oldest_ns(plan)?, history.newest()?.time_ns))
         });
         let Some(Some((oldest_ns, newest_ns))) = span else { continue };
         summary.series += 1;

@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //! - `running`: the service within the test's process, and an HTTP client
-//! - `ingest`, `influx`, `otlp`: bodies in; `statsd`: datagrams
+//! - `ingest`, `influx`, `otlp`, `prometheus`: bodies in; `statsd`: datagrams
 //! - `raw`: raw samples out; `aggregate`, `windows`: windows out
 //! - `status`: health, status, storage, series, rejects; `exposition`: `/metrics`
 //! - `alerts`: rules, states, the webhook; `hostile`: what nobody should send
@@ -21,6 +21,8 @@ mod influx;
 mod ingest;
 #[path = "service/otlp.rs"]
 mod otlp;
+#[path = "service/prometheus.rs"]
+mod prometheus;
 #[path = "service/raw.rs"]
 mod raw;
 #[allow(dead_code, reason = "each file of tests uses its part")]

@@ -276,6 +276,12 @@ impl Decoder {
         self.shapes.series(shape, place, name)
     }
 
+    /// The first series of a shape: the only one, of a format that spells each series out.
+    #[inline]
+    pub(super) fn only_series(&self, shape: ShapeId) -> Option<SeriesId> {
+        self.shapes.series_at(shape, 0)
+    }
+
     /// Accepts all of [`Self::values`] as those of `layout` at one time. False, and nothing has changed, if the shape does not
     /// have all of their series.
     #[inline]

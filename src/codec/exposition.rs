@@ -36,14 +36,14 @@ impl TextFormat {
     }
 }
 
-/// One line with a finite value.
+/// One line with a value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TextSample<'a> {
     /// Metric name as written, with suffixes such as `_total` or `_bucket`.
     pub name: Cow<'a, str>,
     /// Labels in the order they were written; names are unique, values may be empty.
     pub labels: Vec<(Cow<'a, str>, Cow<'a, str>)>,
-    /// The value; always finite.
+    /// The value; always finite where [`read`] gives it.
     pub value: f64,
     /// Event time, where the line tells one.
     pub time_ns: Option<TimeNs>,
@@ -113,13 +113,18 @@ impl Outcome {
     }
 }
 
-enum Line<'a> {
+/// What a line is.
+pub(super) enum Line<'a> {
+    /// A sample, its value finite or not.
     Sample(TextSample<'a>),
+    /// A comment, or nothing.
     Comment,
+    /// The end of OpenMetrics.
     End,
 }
 
-fn read_line(line: &[u8], format: TextFormat) -> Result<Line<'_>, String> {
+/// Reads a line, or says why it can't be read.
+pub(super) fn read_line(line: &[u8], format: TextFormat) -> Result<Line<'_>, String> {
     let line = std::str::from_utf8(line)
         .map_err(|e| format!("expected UTF-8, found another byte at byte {}", e.valid_up_to() + 1))?;
     let line = line.strip_suffix('\r').unwrap_or(line).trim_end_matches([' ', '\t']);
@@ -200,6 +205,17 @@ fn read_sample<'a>(rest: &mut Rest<'a>, format: TextFormat) -> Result<TextSample
         read_labels(rest, &mut name, &mut labels)?;
     }
     let Some(name) = name else { return rest.expected("a metric name") };
+    let (value, time_ns) = read_observed(rest, format)?;
+    Ok(TextSample { name, labels, value, time_ns })
+}
+
+/// Reads what follows a series' name and labels: a value and perhaps a time.
+pub(super) fn read_rest(line: &str, format: TextFormat) -> Result<(f64, Option<TimeNs>), String> {
+    let line = line.strip_suffix('\r').unwrap_or(line).trim_end_matches([' ', '\t']);
+    read_observed(&mut Rest { line, at: 0 }, format)
+}
+
+fn read_observed(rest: &mut Rest<'_>, format: TextFormat) -> Result<(f64, Option<TimeNs>), String> {
     rest.skip_blanks();
     let value = read_value(rest)?;
     rest.skip_blanks();
@@ -212,7 +228,7 @@ fn read_sample<'a>(rest: &mut Rest<'a>, format: TextFormat) -> Result<TextSample
     if rest.next().is_some() && !exemplar {
         return rest.expected("the end of the line");
     }
-    Ok(TextSample { name, labels, value, time_ns })
+    Ok((value, time_ns))
 }
 
 type Labels<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;

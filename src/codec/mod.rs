@@ -14,14 +14,19 @@
 //! - [`line`]: InfluxDB's line protocol
 //! - [`otlp`]: OTLP metrics, in protobuf and in JSON
 //! - [`statsd`]: StatsD's lines, and what they come to within an interval
+//! - [`remote_write`]: Prometheus remote write 1.0 and 2.0; [`labels`]: what its series are called here
+//! - [`prometheus_text`]: Prometheus text and OpenMetrics, pushed; [`exposition`]: their grammar, for scrapes too
 
 pub mod decoder;
 pub mod exposition;
 pub mod json;
+pub mod labels;
 pub mod line;
 pub mod number;
 pub mod otlp;
+pub mod prometheus_text;
 pub mod reject;
+pub mod remote_write;
 pub mod statsd;
 pub mod time;
 
@@ -40,7 +45,16 @@ pub trait Codec: Sync {
 }
 
 /// All input formats.
-pub static CODECS: &[&dyn Codec] = &[&json::Json, &line::USUAL, &otlp::OtlpProtobuf, &otlp::OtlpJson];
+pub static CODECS: &[&dyn Codec] = &[
+    &json::Json,
+    &line::USUAL,
+    &remote_write::V1,
+    &remote_write::V2,
+    &prometheus_text::PROMETHEUS,
+    &prometheus_text::OPEN_METRICS,
+    &otlp::OtlpProtobuf,
+    &otlp::OtlpJson,
+];
 
 /// For tests: `len` cases, or as many as `PROPTEST_CASES` says.
 #[cfg(test)]

@@ -53,6 +53,8 @@ reasons! {
     TooManyTags = "too_many_tags", "more tags than ingest.tags_per_series_max";
     /// Tags that are not an object of strings.
     BadTags = "bad_tags", "expected tags to be an object of strings";
+    /// A tag that comes twice.
+    TagTwice = "tag_twice", "expected each tag once";
     /// A control character in a name or tag.
     ControlCharacter = "control_character", "control character in a name or tag";
     /// `windows.series_max` is reached.
@@ -81,6 +83,14 @@ reasons! {
     StatsdLimit = "statsd_limit", "no room to count it: a limit of statsd is reached";
     /// A datagram is over the limit.
     DatagramTooLong = "datagram_too_long", "datagram longer than statsd.datagram_max";
+    /// Prometheus's mark that a series ends: no sample, and no error.
+    StaleMarker = "stale_marker", "a stale marker is no sample";
+    /// A native histogram of Prometheus: no sample, and no error.
+    NativeHistogram = "native_histogram", "a native histogram is passed over";
+    /// An exemplar: no sample, and no error.
+    Exemplar = "exemplar", "an exemplar is passed over";
+    /// A description of a metric: no sample, and no error.
+    Metadata = "metadata", "metadata are passed over";
     /// A request's body is over the limit.
     BodyTooLarge = "body_too_large", "body larger than http.body_max";
     /// A request's body is cut off, or not packed as it says.
@@ -90,7 +100,8 @@ reasons! {
 impl Reason {
     /// Whether something was turned away; if not, it was passed over, as its format has it.
     pub fn is_error(self) -> bool {
-        self != Reason::TextField
+        use Reason::{Exemplar, Metadata, NativeHistogram, StaleMarker, TextField};
+        !matches!(self, TextField | StaleMarker | NativeHistogram | Exemplar | Metadata)
     }
 
     /// Whether it is told by what was found: the reason's own text says no more.

@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //! - [`receive`]: bodies in, whatever their format; [`ingest`]: the documented JSON's answers; [`influx`]: InfluxDB's;
-//!   [`otlp`]: OTLP's
+//!   [`otlp`]: OTLP's; [`prometheus`]: those to remote write and text; [`snappy`]: bodies unpacked
 //! - [`aggregate`]: windows out; [`raw`]: raw samples out
 //! - [`status`]: health, status, alerts, rejects; [`exposition`]: `/metrics`
 //! - [`params`], [`error`]: what all handlers share; [`serve`]: connections and their limits; `patience`: clients that
@@ -17,9 +17,11 @@ pub mod otlp;
 mod pack;
 pub mod params;
 mod patience;
+pub mod prometheus;
 pub mod raw;
 pub mod receive;
 pub mod serve;
+pub mod snappy;
 pub mod status;
 
 use std::collections::HashMap;
@@ -209,6 +211,8 @@ const ROUTES: &[&str] = &[
     "/api/v1/series",
     "/api/v1/alerts",
     "/api/v1/rejected",
+    "/api/v1/import/prometheus",
+    "/api/v1/write",
     "/health",
     "/healthz",
     "/livez",
@@ -235,6 +239,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/v1/series", get(aggregate::series))
         .route("/api/v1/alerts", get(status::alerts))
         .route("/api/v1/rejected", get(status::rejected))
+        .route("/api/v1/import/prometheus", post(prometheus::import))
+        .route("/api/v1/write", post(prometheus::write))
         .route("/health", get(status::health))
         .route("/healthz", get(status::health))
         .route("/livez", get(status::live))
@@ -252,8 +258,8 @@ pub fn router(app: Arc<App>) -> Router {
 
 async fn not_found() -> ApiError {
     let detail = "expected one of /api/v1/{metrics, metrics/batch, metrics/aggregate, series, alerts, rejected}, \
-        /write, /api/v2/write, /api/v3/write_lp, /v1/metrics, /health, /livez, /readyz, /status, /storage/status, \
-        /metrics";
+        /write, /api/v2/write, /api/v3/write_lp, /api/v1/write, /api/v1/import/prometheus, /v1/metrics, /health, /livez, \
+        /readyz, /status, /storage/status, /metrics";
     ApiError { status: StatusCode::NOT_FOUND, error: "not_found", detail: detail.into() }
 }
 

@@ -25,6 +25,8 @@ pub struct Received {
     pub rejected: usize,
     /// The first of them, in the body's order; none if the body came before. A syntax error stands for all that follows it.
     pub rejects: Vec<Reject>,
+    /// Why more was turned away than `rejects` has, and why something was passed over.
+    pub untold: Vec<Reason>,
     /// The epoch that carries the samples, if there are any.
     pub epoch: Option<u64>,
     /// Whether a request with the same idempotency key came before: then this is what was said to it.
@@ -105,8 +107,8 @@ fn decode_and_submit(
         Ok(Taken::New(epoch)) => epoch,
         Ok(Taken::Before(epoch, said)) => {
             let (accepted, rejected) = (said.accepted as usize, said.rejected as usize);
-            let rejects = Vec::new();
-            return Ok(Received { accepted, rejected, rejects, epoch: Some(epoch), repeated: true });
+            let (rejects, untold) = (Vec::new(), Vec::new());
+            return Ok(Received { accepted, rejected, rejects, untold, epoch: Some(epoch), repeated: true });
         }
         Err(_) => {
             let why = app.intake.trouble().map(|why| format!("the journal can't be written: {why}"));
@@ -117,9 +119,9 @@ fn decode_and_submit(
     app.telemetry.accepted(accepted, newest_ns);
     app.rejects.add("http", decoder.arrival_ns, &decoder.rejects);
     app.rejects.count(&decoder.untold);
-    let rejects = std::mem::take(&mut decoder.rejects);
+    let (rejects, untold) = (std::mem::take(&mut decoder.rejects), std::mem::take(&mut decoder.untold));
     let epoch = (accepted > 0).then_some(epoch);
-    Ok(Received { accepted, rejected, rejects, epoch, repeated: false })
+    Ok(Received { accepted, rejected, rejects, untold, epoch, repeated: false })
 }
 
 /// A body that could not even be read counts as one reject.
@@ -138,7 +140,7 @@ fn reject_rest(decoder: &mut Decoder, malformed: Malformed) {
     decoder.reject(None, Reason::Malformed, malformed.to_string());
 }
 
-/// Reads a body within its limit, unpacked if it is gzip.
+/// Reads a body within its limit, unpacked if it is gzip or snappy.
 async fn read_body(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
     let max = app.config.body_bytes_max;
     let too_large = || ApiError::too_large(format!("expected a body of at most {max} bytes"));
@@ -154,6 +156,7 @@ async fn read_body(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, 
     let coding = headers.get(header::CONTENT_ENCODING).map(|v| v.as_bytes().to_ascii_lowercase());
     match coding.as_deref() {
         None | Some(b"identity") => Ok(packed),
+        Some(b"snappy") => super::snappy::unpack(&packed, max).map(Bytes::from),
         Some(b"gzip" | b"x-gzip") => {
             let mut plain = Vec::new();
             let mut reader = flate2::read::MultiGzDecoder::new(packed.as_ref()).take(max as u64 + 1);
@@ -166,7 +169,7 @@ async fn read_body(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, 
             status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
             error: "unsupported_encoding",
             detail: format!(
-                "expected content-encoding gzip or identity, found {}",
+                "expected content-encoding gzip, snappy or identity, found {}",
                 String::from_utf8_lossy(other)
             ),
         }),

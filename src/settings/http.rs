@@ -73,11 +73,15 @@ pub struct DedupSettings {
     /// OTLP, of which a series has one point a time: its exporters send a request again whose answer got lost.
     /// Default on.
     pub otlp: bool,
+    /// Prometheus remote write, in which series and time identify a sample. Default on.
+    pub remote_write: bool,
+    /// Pushed Prometheus text. Default off.
+    pub prometheus_text: bool,
 }
 
 impl Default for DedupSettings {
     fn default() -> Self {
-        DedupSettings { json: false, line: true, otlp: true }
+        DedupSettings { json: false, line: true, otlp: true, remote_write: true, prometheus_text: false }
     }
 }
 
@@ -88,6 +92,8 @@ impl DedupSettings {
             "json" => self.json,
             "line" => self.line,
             "otlp" | "otlp_json" => self.otlp,
+            "remote_write" | "remote_write_2" => self.remote_write,
+            "prometheus_text" | "openmetrics" => self.prometheus_text,
             _ => false,
         }
     }
@@ -135,4 +141,6 @@ section! { DedupSettings requires [] {
     "json" => json: BOOL,
     "line" => line: BOOL,
     "otlp" => otlp: BOOL,
+    "remote_write" => remote_write: BOOL,
+    "prometheus_text" => prometheus_text: BOOL,
 } }

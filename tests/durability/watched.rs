@@ -52,7 +52,7 @@ pub fn body(sender: u64, number: u64) -> (String, u64) {
         if unit < UNITS - 1 || number % 96 < 64 {
             messages.push(message(sender, number, unit, is_breach, 0));
         }
-        if (number + unit) % 9 == 0 && number * STEP_MS >= LATE_MS {
+        if (number + unit).is_multiple_of(9) && number * STEP_MS >= LATE_MS {
             messages.push(message(sender, number, unit, !is_breach, LATE_MS));
         }
     }

@@ -63,6 +63,8 @@ const EVERY_KEY: &[(&str, &str, &str)] = &[
     ("statsd.set_values_max", "9", ""),
     ("statsd.datagram_max", "8KiB", ""),
     ("statsd.receive_buffer", "1MiB", ""),
+    ("ingest.dedup.remote_write", "false", ""),
+    ("ingest.dedup.prometheus_text", "true", ""),
     ("windows.pane", "5s", ""),
     ("windows.tiers", "10s for 2h,30s for 2d", r#"["10s for 2h", "30s for 2d"]"#),
     ("windows.lateness", "0s", ""),

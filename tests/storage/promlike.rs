@@ -1,5 +1,7 @@
 //! Prometheus and VictoriaMetrics, started for a test on a port and with a directory of their own.
 
+#![allow(dead_code, reason = "each test file uses its part of it")]
+
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -36,11 +38,15 @@ impl Drop for Process {
 impl Server {
     /// Prometheus with its receiver; `window` is its `out_of_order_time_window`, if any.
     pub fn prometheus(window: &str) -> Server {
-        let directory = tempfile::tempdir().unwrap();
-        let config = match window {
+        Server::prometheus_with(&match window {
             "" => String::new(),
             window => format!("storage:\n  tsdb:\n    out_of_order_time_window: {window}\n"),
-        };
+        })
+    }
+
+    /// The same with a configuration of one's own.
+    pub fn prometheus_with(config: &str) -> Server {
+        let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("prometheus.yml");
         fs::write(&path, config).unwrap();
         let port = free_port();
@@ -51,6 +57,22 @@ impl Server {
             "--web.enable-remote-write-receiver".into(),
         ];
         Stopped { program: program("prometheus", "prometheus"), arguments, port, directory }.start()
+    }
+
+    /// vmagent, which scrapes by the same configuration and sends to `url`.
+    pub fn vmagent(config: &str, url: &str) -> Server {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("prometheus.yml");
+        fs::write(&path, config).unwrap();
+        let port = free_port();
+        let arguments = vec![
+            format!("-promscrape.config={}", path.display()),
+            format!("-remoteWrite.tmpDataPath={}", directory.path().join("data").display()),
+            format!("-remoteWrite.url={url}"),
+            "-remoteWrite.flushInterval=100ms".into(),
+            format!("-httpListenAddr=127.0.0.1:{port}"),
+        ];
+        Stopped { program: program("vmagent", "victoria-metrics"), arguments, port, directory }.start()
     }
 
     /// VictoriaMetrics; of samples of one series and millisecond it tells one.

@@ -14,9 +14,10 @@ const TABLES: &[(&str, &str)] = &[
 /// Files of these rooms that are no entry of the table: path, what they are.
 const NOT_ENTRIES: &[(&str, &str)] = &[
     ("src/codec/decoder.rs", "what every codec decodes into"),
-    ("src/codec/exposition.rs", "a parser for scrapes; becomes a codec with the format's own path"),
+    ("src/codec/exposition.rs", "the grammar of prometheus_text, for scrapes too"),
     ("src/codec/exposition_tests.rs", "tests"),
     ("src/codec/json_tests.rs", "tests"),
+    ("src/codec/labels.rs", "what a series with Prometheus's labels is called"),
     ("src/codec/number.rs", "decimal numbers, for all codecs"),
     ("src/codec/reject.rs", "why samples are turned away"),
     ("src/codec/statsd/mod.rs", "its lines are counted for an interval before they are samples"),

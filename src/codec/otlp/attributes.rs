@@ -140,7 +140,7 @@ fn text(bytes: &[u8]) -> Result<&str, NoTags> {
 fn key_value<'a>(message: &'a [u8], depth: usize) -> Result<(&'a str, Any<'a>), NoTags> {
     let (mut key, mut value) = ("", Any::Nothing);
     let mut fields = Fields::of(message);
-    while let Some(field) = fields.read().map_err(broken)? {
+    while let Some(field) = fields.next_field().map_err(broken)? {
         match field {
             (1, Value::Bytes(bytes)) => key = text(bytes)?,
             (2, Value::Bytes(message)) => value = any_value(message, depth)?,
@@ -156,7 +156,7 @@ fn any_value<'a>(message: &'a [u8], depth: usize) -> Result<Any<'a>, NoTags> {
     };
     let mut value = Any::Nothing;
     let mut fields = Fields::of(message);
-    while let Some(field) = fields.read().map_err(broken)? {
+    while let Some(field) = fields.next_field().map_err(broken)? {
         value = match field {
             (1, Value::Bytes(bytes)) => Any::Text(text(bytes)?.into()),
             (2, Value::Varint(number)) => Any::Bool(number != 0),
@@ -165,7 +165,7 @@ fn any_value<'a>(message: &'a [u8], depth: usize) -> Result<Any<'a>, NoTags> {
             (5, Value::Bytes(message)) => {
                 let mut list = Vec::new();
                 let mut values = Fields::of(message);
-                while let Some(field) = values.read().map_err(broken)? {
+                while let Some(field) = values.next_field().map_err(broken)? {
                     if let (1, Value::Bytes(message)) = field {
                         list.push(any_value(message, depth)?);
                     }
@@ -175,7 +175,7 @@ fn any_value<'a>(message: &'a [u8], depth: usize) -> Result<Any<'a>, NoTags> {
             (6, Value::Bytes(message)) => {
                 let mut map = Vec::new();
                 let mut entries = Fields::of(message);
-                while let Some(field) = entries.read().map_err(broken)? {
+                while let Some(field) = entries.next_field().map_err(broken)? {
                     if let (1, Value::Bytes(message)) = field {
                         let (key, value) = key_value(message, depth)?;
                         map.push((key.into(), value));

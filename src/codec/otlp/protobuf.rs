@@ -49,7 +49,7 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// Where the message stops making sense.
     #[inline]
-    pub fn read(&mut self) -> Result<Option<(u64, Value<'a>)>, Broken<'a>> {
+    pub fn next_field(&mut self) -> Result<Option<(u64, Value<'a>)>, Broken<'a>> {
         if self.rest.is_empty() {
             return Ok(None);
         }
@@ -179,9 +179,9 @@ mod tests {
             (4, Value::Fixed64(2)),
         ];
         for field in expected {
-            assert_eq!(fields.read(), Ok(Some(field)));
+            assert_eq!(fields.next_field(), Ok(Some(field)));
         }
-        assert_eq!(fields.read(), Ok(None));
+        assert_eq!(fields.next_field(), Ok(None));
     }
 
     #[test]
@@ -199,7 +199,7 @@ mod tests {
             (&[0x0b], 0, "a field of wire type 0, 1, 2 or 5"),
             (&[0x00, 0x00], 0, "a field number above 0"),
         ] {
-            let broken = Fields::of(bytes).read().expect_err("it makes no sense");
+            let broken = Fields::of(bytes).next_field().expect_err("it makes no sense");
             assert_eq!((broken.byte(bytes), broken.expected), (byte, expected), "{bytes:?}");
         }
     }

@@ -80,7 +80,7 @@ impl<'b> Request<'b, '_> {
         };
         self.points.begin_metric(name);
         let mut fields = Fields::of(message);
-        while let Some(field) = fields.read()? {
+        while let Some(field) = fields.next_field()? {
             let (kind, data) = match field {
                 (5 | 7, Value::Bytes(data)) => (Kind::Number, data),
                 (9, Value::Bytes(data)) => (Kind::Histogram, data),
@@ -114,7 +114,7 @@ fn each_message<'a>(
     mut take: impl FnMut(&'a [u8]),
 ) -> Result<(), Broken<'a>> {
     let mut fields = Fields::of(message);
-    while let Some(field) = fields.read()? {
+    while let Some(field) = fields.next_field()? {
         if let (at, Value::Bytes(bytes)) = field
             && at == number
         {
@@ -131,7 +131,7 @@ fn point<'a>(
     attributes: &mut Attributes,
 ) -> Result<(), Broken<'a>> {
     let mut fields = Fields::of(message);
-    while let Some((number, value)) = fields.read()? {
+    while let Some((number, value)) = fields.next_field()? {
         // Times have the same place in all kinds.
         if let (3, Value::Fixed64(time_ns)) = (number, value) {
             into.time_ns = time_ns;
@@ -206,7 +206,7 @@ fn exponential<'a>(
 
 fn each_bucket<'a>(message: &'a [u8], offset: &mut i32, mut take: impl FnMut(u64)) -> Result<(), Broken<'a>> {
     let mut fields = Fields::of(message);
-    while let Some(field) = fields.read()? {
+    while let Some(field) = fields.next_field()? {
         match field {
             (1, Value::Varint(number)) => *offset = zigzag32(number),
             (2, value) => each_varint(value, &mut take)?,
@@ -228,7 +228,7 @@ fn summary<'a>(
         (6, Value::Bytes(message)) => {
             let (mut quantile, mut at) = (0.0, 0.0);
             let mut fields = Fields::of(message);
-            while let Some(field) = fields.read()? {
+            while let Some(field) = fields.next_field()? {
                 match field {
                     (1, Value::Fixed64(bits)) => quantile = f64::from_bits(bits),
                     (2, Value::Fixed64(bits)) => at = f64::from_bits(bits),
