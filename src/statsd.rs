@@ -220,6 +220,7 @@ impl Running {
         self.counters.skipped.fetch_add(skipped - skipped_before, Ordering::Relaxed);
         self.counters.series.store(self.table.len() as u64, Ordering::Relaxed);
         self.rejects.add("statsd", self.intake.now_ns(), self.table.rejects());
+        self.rejects.count(self.table.untold());
         let samples = self.table.take_samples();
         self.telemetry.accepted(samples.len(), samples.iter().map(|sample| sample.time_ns).max());
         let mut samples = Some(samples).filter(|samples| !samples.is_empty());

@@ -331,6 +331,17 @@ impl Decoder {
         self.samples.push(Sample { series, seq, time_ns, value });
     }
 
+    /// Whether the metric `name` of a shape is acceptable, and has its place in the catalog from here on.
+    ///
+    /// # Errors
+    /// If it is not, or there is no room.
+    pub(super) fn admit(&mut self, shape: ShapeId, place: usize, name: &str) -> Result<(), (Reason, String)> {
+        match self.known_series(shape, place, name) {
+            Some(_) => Ok(()),
+            None => self.find_series(shape, name).map(drop),
+        }
+    }
+
     #[cold]
     fn find_series(&mut self, shape: ShapeId, name: &str) -> Result<SeriesId, (Reason, String)> {
         if name.is_empty() {

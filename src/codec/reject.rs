@@ -100,8 +100,8 @@ reasons! {
 impl Reason {
     /// Whether something was turned away; if not, it was passed over, as its format has it.
     pub fn is_error(self) -> bool {
-        use Reason::{Exemplar, Metadata, NativeHistogram, StaleMarker, TextField};
-        !matches!(self, TextField | StaleMarker | NativeHistogram | Exemplar | Metadata)
+        use Reason::{Exemplar, Metadata, NativeHistogram, NoValue, StaleMarker, TextField};
+        !matches!(self, TextField | StaleMarker | NativeHistogram | Exemplar | Metadata | NoValue)
     }
 
     /// Whether it is told by what was found: the reason's own text says no more.

@@ -57,6 +57,7 @@ pub async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<
         series(&app, &mut families);
         own(&app, &mut families);
         storages(&app, &mut families);
+        statsd(&app, &mut families);
         families.write(open)
     });
     let text = text.await.map_err(|_| ApiError::internal("the exposition was cut short"))?;
@@ -258,9 +259,6 @@ fn own(app: &App, families: &mut Families) {
     {
         counter(&format!("bus_{name}"), "See the bus's counters", none(), value as f64);
     }
-    for (name, value) in (app.statsd)().into_iter().filter(|(name, _)| *name != "series") {
-        counter(&format!("statsd_{name}"), "See the StatsD listener's counters", none(), value as f64);
-    }
     let mut gauge = |name: &str, help: &str, value: f64| {
         families.add(&format!("plantd_metric_{name}"), "gauge", help, String::new(), value);
     };
@@ -276,9 +274,6 @@ fn own(app: &App, families: &mut Families) {
     for (name, value) in app.bus_counters().into_iter().filter(|(name, _)| name.ends_with(OPEN_CONNECTIONS)) {
         gauge(&format!("bus_{name}"), "Connections of the bus that are open now", value as f64);
     }
-    if let Some((_, value)) = (app.statsd)().into_iter().find(|(name, _)| *name == "series") {
-        gauge("statsd_series", "Series that the StatsD listener counts", value as f64);
-    }
     gauge("alerts_active", "Alerts pending or firing", app.board.active_len() as f64);
     for (name, help, latency) in [
         (
@@ -289,6 +284,15 @@ fn own(app: &App, families: &mut Families) {
         ("aggregate_query_seconds", "Time to answer an aggregate query", &telemetry.aggregate_query),
     ] {
         families.add_summary(&format!("plantd_metric_{name}"), help, &latency.summary());
+    }
+}
+
+/// What the StatsD listener counts.
+fn statsd(app: &App, families: &mut Families) {
+    for (name, value) in (app.statsd)() {
+        let kind = if name == "series" { "gauge" } else { "counter" };
+        let name = format!("plantd_metric_statsd_{name}");
+        families.add(&name, kind, "See the StatsD listener's counters", String::new(), value as f64);
     }
 }
 

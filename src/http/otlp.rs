@@ -70,17 +70,18 @@ impl Form {
     }
 
     fn answer(self, received: &Received) -> Response {
-        let refused = || received.rejects.iter().filter(|reject| reject.reason != Reason::NoValue);
-        if let Some(reject) = received.rejects.last().filter(|reject| reject.reason == Reason::Malformed) {
+        let told = received.rejects.last().filter(|reject| reject.reason == Reason::Malformed);
+        if told.is_some() || received.untold.contains(&Reason::Malformed) {
+            let detail = told.map_or(Reason::Malformed.text().into(), Reject::to_string);
             let detail = match received.accepted {
-                0 => reject.to_string(),
-                taken => format!("{reject}; {taken} samples before it were taken"),
+                0 => detail,
+                taken => format!("{detail}; {taken} samples before it were taken"),
             };
             return self.error(StatusCode::BAD_REQUEST, &detail);
         }
-        // Of a repeated request only the number is known.
-        let points = if received.repeated { received.rejected } else { points(refused()) };
-        self.success(points as u64, &message(refused()))
+        // Of a repeated request, and of what is not told one by one, only the number of samples is known.
+        let untold = received.rejected.saturating_sub(received.rejects.len());
+        self.success((points(&received.rejects) + untold) as u64, &message(&received.rejects))
     }
 
     fn success(self, rejected: u64, message: &str) -> Response {
@@ -141,13 +142,13 @@ impl Form {
 }
 
 /// How many points they are of: a histogram may have several.
-fn points<'a>(rejects: impl Iterator<Item = &'a Reject>) -> usize {
+fn points(rejects: &[Reject]) -> usize {
     let mut last = None;
-    rejects.filter(|reject| last.replace(reject.index) != Some(reject.index)).count()
+    rejects.iter().filter(|reject| last.replace(reject.index) != Some(reject.index)).count()
 }
 
 /// The first of them for people, each reason once.
-fn message<'a>(rejects: impl Iterator<Item = &'a Reject>) -> String {
+fn message(rejects: &[Reject]) -> String {
     let mut told: Vec<(Reason, String)> = Vec::new();
     for reject in rejects {
         if told.len() < TOLD_MAX && told.iter().all(|(reason, _)| *reason != reject.reason) {

@@ -109,6 +109,28 @@ fn what_nobody_should_send_is_counted() {
 }
 
 #[test]
+fn every_datagram_is_read_or_counted_as_dropped() {
+    let yaml =
+        "storage: { type: none }\nstatsd: { enabled: true, listen: '127.0.0.1:0', receive_buffer: 4KiB }";
+    let service = Running::start(yaml);
+    let sender = Sender::to(&service);
+    let datagram = format!("{}:1|c", "x".repeat(1000));
+    let sent = 20_000u64;
+    for _ in 0..sent {
+        sender.0.send(datagram.as_bytes()).expect("loopback takes it");
+    }
+    let count = |name: &str| service.json("/status")["statsd"][name].as_u64().expect("a number");
+    let mut at_s = 0.0;
+    let dropped = until("all of it is accounted for", || {
+        at_s += 10.0;
+        end_interval(&service, at_s);
+        let dropped = count("kernel_drops");
+        (count("datagrams") + dropped == sent).then_some(dropped)
+    });
+    assert!(dropped > 0, "a buffer of a few datagrams does not hold {sent}");
+}
+
+#[test]
 fn what_was_received_is_kept_when_it_stops() {
     let yaml = "storage: { type: file }\nstatsd: { enabled: true, listen: '127.0.0.1:0' }";
     let service = Running::start(yaml);

@@ -216,7 +216,7 @@ impl<'d> Points<'d> {
     pub fn take(&mut self, kind: Kind) {
         let point = &self.memory.point;
         if point.flags & NO_RECORDED_VALUE != 0 {
-            return self.decoder.reject(Some(&self.memory.metric), Reason::NoValue, "");
+            return self.decoder.pass_over(Reason::NoValue);
         }
         if self.memory.metric.is_empty() {
             return self.decoder.reject(Some(""), Reason::EmptyName, "");

@@ -27,6 +27,8 @@ struct Outcome {
     samples: Vec<(String, f64, f64)>,
     /// Point, reason.
     rejects: Vec<(usize, &'static str)>,
+    /// Reasons.
+    passed_over: Vec<&'static str>,
     /// Byte of the error.
     malformed: Option<usize>,
 }
@@ -55,6 +57,7 @@ impl Rig {
         Outcome {
             samples: samples.map(|s| (name(s.series), (s.time_ns - NOON_NS) as f64 / 1e9, s.value)).collect(),
             rejects: self.decoder.rejects.iter().map(|r| (r.index, r.reason.word())).collect(),
+            passed_over: self.decoder.untold.iter().map(|reason| reason.word()).collect(),
             malformed: result.err().map(|malformed| malformed.byte),
         }
     }

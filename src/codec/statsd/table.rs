@@ -107,7 +107,7 @@ impl Table {
 
     /// Samples and rejects since the batch began.
     pub fn pending(&self) -> usize {
-        self.decoder.samples.len() + self.decoder.rejects.len()
+        self.decoder.samples.len() + self.decoder.rejected()
     }
 
     /// Samples since the batch began.
@@ -118,6 +118,11 @@ impl Table {
     /// Rejects since the batch began.
     pub fn rejects(&self) -> &[Reject] {
         &self.decoder.rejects
+    }
+
+    /// Reasons of those that are no longer told one by one.
+    pub fn untold(&self) -> &[Reason] {
+        &self.decoder.untold
     }
 
     /// Takes a datagram: lines. A bad one costs only itself.
@@ -208,14 +213,14 @@ impl Table {
     fn timer(&mut self, line: &Line<'_>) -> Result<(), NoLine> {
         self.spell(b't', line);
         let shape = self.shape()?;
-        let turned_away = self.decoder.rejects.len();
+        let turned_away = self.decoder.rejected();
         let mut count = 0.0;
         for value in line.values.split(':') {
             let value = number(value)?;
             self.decoder.push(shape, 0, line.name, self.decoder.arrival_ns, value);
             count += 1.0 / line.rate;
         }
-        if self.decoder.rejects.len() > turned_away { Ok(()) } else { self.count(count) }
+        if self.decoder.rejected() > turned_away { Ok(()) } else { self.count(count) }
     }
 
     /// A gauge with a time of its own.
@@ -283,16 +288,12 @@ impl Table {
         if self.entries.len() >= self.config.series_max {
             return Err((Reason::StatsdLimit, "statsd.series_max".into()));
         }
-        self.shape()?;
-        // Whether the name is acceptable, and the catalog has room, shows here and not at the end of every interval.
-        let turned_away = self.decoder.rejects.len();
-        push(&mut self.decoder, &self.config, &mut self.name, &self.key, self.stamp_ns, 0.0);
-        if self.decoder.rejects.len() > turned_away {
-            let why = self.decoder.rejects.pop().map(|reject| (reject.reason, reject.found));
-            return why.map_or(Ok(()), Err);
-        }
-        if !matches!(state, State::Counter(_)) {
-            self.decoder.samples.pop();
+        let shape = self.shape()?;
+        // Told here, and not at the end of every interval.
+        let place = named(&self.key, &mut self.name);
+        self.decoder.admit(shape, place, &self.name)?;
+        if matches!(state, State::Counter(_)) {
+            self.decoder.push(shape, place, &self.name, self.stamp_ns, 0.0);
         }
         let entry = Entry { state, last_ns: self.decoder.arrival_ns, is_touched: true };
         self.entries.insert(self.key.as_slice().into(), entry);
@@ -349,14 +350,20 @@ fn push(
     value: f64,
 ) {
     let Ok(shape) = shape(decoder, config, key) else { return };
-    let Some((kind, name, _)) = parts(key) else { return };
-    scratch.clear();
-    scratch.push_str(name);
-    let place = usize::from(kind == b't');
-    if kind == b't' {
-        scratch.push_str("_count");
-    }
+    let place = named(key, scratch);
     decoder.push(shape, place, scratch, time_ns, value);
+}
+
+/// Writes the metric that a key counts into `name`, and gives its place among those of its shape.
+fn named(key: &[u8], name: &mut String) -> usize {
+    let (kind, text, _) = parts(key).unwrap_or((0, "", ""));
+    name.clear();
+    name.push_str(text);
+    let is_timer = kind == b't';
+    if is_timer {
+        name.push_str("_count");
+    }
+    usize::from(is_timer)
 }
 
 /// Type, name and tags of a key.
