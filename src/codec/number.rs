@@ -28,14 +28,20 @@ pub fn json(bytes: &[u8], at: usize) -> Option<(f64, usize)> {
     }
 }
 
+/// Reads `[0-9]{1,19}` at `at`: the number, and where it ends. `None` if there are no digits, or more.
+#[inline]
+pub fn whole(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
+    let (number, end) = digits(bytes, at, 0);
+    (1..=19).contains(&(end - at)).then_some((number, end))
+}
+
 const ONES: u64 = u64::from_le_bytes([1; 8]);
 
 /// A number that ends within eight bytes, and its length.
 #[inline]
 fn short(chunk: &[u8; 8]) -> Option<(f64, usize)> {
     let digits = u64::from_le_bytes(*chunk) ^ (ONES * u64::from(b'0'));
-    // The top bit of every byte that is no digit. A byte that is not ASCII may carry into the next one; those below are right.
-    let stops = (digits.wrapping_add(ONES * 0x76) | digits) & (ONES * 0x80);
+    let stops = stops(digits);
     let whole_bits = stops.trailing_zeros() & !7;
     if stops == 0 || whole_bits == 0 || whole_bits > 8 && digits & 0xff == 0 {
         return None;
@@ -54,6 +60,12 @@ fn short(chunk: &[u8; 8]) -> Option<(f64, usize)> {
     let (below, above) = (up & ((1 << point) - 1), up & (u64::MAX << point << 8));
     let fraction_len = (end_bits - whole_bits) as usize / 8 - 1;
     Some((eight(below << 8 | above) as f64 / POWERS_OF_TEN[fraction_len], end_bits as usize / 8))
+}
+
+/// The top bit of every byte that is no digit. A byte that is not ASCII may carry into the next one; those below are right.
+#[inline]
+fn stops(digits: u64) -> u64 {
+    (digits.wrapping_add(ONES * 0x76) | digits) & (ONES * 0x80)
 }
 
 /// The value of eight digits, the first in the lowest byte.
@@ -113,13 +125,28 @@ fn by_grammar(bytes: &[u8], start: usize) -> Option<(f64, usize)> {
 
 /// Digits from `at` on, appended to `number`, which may overflow; and where they end.
 #[inline]
-pub fn digits(bytes: &[u8], mut at: usize, mut number: u64) -> (u64, usize) {
+fn digits(bytes: &[u8], mut at: usize, mut number: u64) -> (u64, usize) {
+    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        let digits = u64::from_le_bytes(*chunk) ^ (ONES * u64::from(b'0'));
+        let bits = stops(digits).trailing_zeros() & !7;
+        if bits == 0 {
+            return (number, at);
+        }
+        number =
+            number.wrapping_mul(WHOLE_POWERS[bits as usize / 8]).wrapping_add(eight(digits << (64 - bits)));
+        at += bits as usize / 8;
+        if bits < 64 {
+            return (number, at);
+        }
+    }
     while let Some(digit) = bytes.get(at).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10) {
         number = number.wrapping_mul(10).wrapping_add(u64::from(digit));
         at += 1;
     }
     (number, at)
 }
+
+const WHOLE_POWERS: [u64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
 
 const POWERS_OF_TEN: [f64; 20] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
@@ -207,6 +234,17 @@ mod tests {
             }
         }
         assert_eq!(plain(b"1", 5), None);
+    }
+
+    #[test]
+    fn whole_numbers_have_at_most_nineteen_digits() {
+        for len in 0..25 {
+            for rest in ["", "i", "i,aaaaaaaaaaaa", "\n\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}", "//////////"] {
+                let text = &"9081726354678912345678901"[..len];
+                let expected = text.parse().ok().filter(|_| len < 20).map(|number: u64| (number, len));
+                assert_eq!(whole(format!("{text}{rest}").as_bytes(), 0), expected, "{text}{rest}");
+            }
+        }
     }
 
     proptest! {

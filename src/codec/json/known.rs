@@ -70,7 +70,7 @@ impl<'a> Found<'a> {
             self.slot(*slot)?;
         }
         values.clear();
-        for literal in &layout.numbers {
+        for (literal, _) in &layout.numbers {
             let start = literal.end(self.bytes, self.at)?;
             let (value, end) = number::json(self.bytes, start).filter(|(value, _)| value.is_finite())?;
             self.at = end;
