@@ -8,23 +8,45 @@
 
 /// Reads `-?(0|[1-9][0-9]*)(\.[0-9]+)?` at `at`: the value, and where the text ends. `None` if something else stands
 /// there, or more digits than can be read exactly. What follows is not looked at, be it an exponent.
-#[inline]
+#[inline(always)]
 pub fn plain(bytes: &[u8], at: usize) -> Option<(f64, usize)> {
-    let negative = *bytes.get(at)? == b'-';
-    let first = at + usize::from(negative);
-    let (magnitude, len) = match bytes.get(first..).and_then(|rest| rest.first_chunk()).and_then(short) {
-        Some(read) => read,
+    let chunk = bytes.get(at..).and_then(|rest| rest.first_chunk());
+    match chunk.and_then(short) {
+        Some((value, len)) => Some((value, at + len)),
+        None => odd(bytes, at),
+    }
+}
+
+/// A number with a sign, one that is longer, or one at the end of the text.
+#[inline(never)]
+fn odd(bytes: &[u8], at: usize) -> Option<(f64, usize)> {
+    if *bytes.get(at)? != b'-' {
+        return long(bytes, at);
+    }
+    let first = at + 1;
+    let chunk = bytes.get(first..).and_then(|rest| rest.first_chunk());
+    let (magnitude, end) = match chunk.and_then(short) {
+        Some((value, len)) => (value, first + len),
         None => long(bytes, first)?,
     };
-    Some((if negative { -magnitude } else { magnitude }, first + len))
+    Some((-magnitude, end))
 }
 
 /// Reads a number by JSON's grammar, which may be infinite: the value, and where it ends.
-#[inline]
+#[inline(always)]
 pub fn json(bytes: &[u8], at: usize) -> Option<(f64, usize)> {
     match plain(bytes, at) {
         Some((value, end)) if !matches!(bytes.get(end), Some(b'e' | b'E')) => Some((value, end)),
         _ => by_grammar(bytes, at),
+    }
+}
+
+/// The same, and not infinite.
+#[inline(always)]
+pub fn finite_json(bytes: &[u8], at: usize) -> Option<(f64, usize)> {
+    match plain(bytes, at) {
+        Some((value, end)) if !matches!(bytes.get(end), Some(b'e' | b'E')) => Some((value, end)),
+        _ => by_grammar(bytes, at).filter(|(value, _)| value.is_finite()),
     }
 }
 
@@ -38,7 +60,7 @@ pub fn whole(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
 const ONES: u64 = u64::from_le_bytes([1; 8]);
 
 /// A number that ends within eight bytes, and its length.
-#[inline]
+#[inline(always)]
 fn short(chunk: &[u8; 8]) -> Option<(f64, usize)> {
     let digits = u64::from_le_bytes(*chunk) ^ (ONES * u64::from(b'0'));
     let stops = stops(digits);
@@ -69,7 +91,7 @@ fn stops(digits: u64) -> u64 {
 }
 
 /// The value of eight digits, the first in the lowest byte.
-#[inline]
+#[inline(always)]
 fn eight(digits: u64) -> u64 {
     const PAIRS: u64 = 0x0000_00ff_0000_00ff;
     let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
@@ -78,7 +100,7 @@ fn eight(digits: u64) -> u64 {
     outer.wrapping_add(inner) >> 32
 }
 
-/// A number that is longer or stands at the end of the text, digit by digit.
+/// A number without a sign, however long.
 fn long(bytes: &[u8], first: usize) -> Option<(f64, usize)> {
     let (whole, whole_end) = digits(bytes, first, 0);
     let whole_len = whole_end - first;
@@ -87,12 +109,12 @@ fn long(bytes: &[u8], first: usize) -> Option<(f64, usize)> {
     }
     if bytes.get(whole_end) != Some(&b'.') {
         // Nineteen digits fit the word, and its conversion rounds.
-        return (whole_len <= 19).then_some((whole as f64, whole_len));
+        return (whole_len <= 19).then_some((whole as f64, whole_end));
     }
     let (mantissa, end) = digits(bytes, whole_end + 1, whole);
     let fraction_len = end - whole_end - 1;
     let is_exact = fraction_len > 0 && whole_len + fraction_len <= 19 && mantissa <= 1 << 53;
-    is_exact.then(|| (mantissa as f64 / POWERS_OF_TEN[fraction_len], end - first))
+    is_exact.then(|| (mantissa as f64 / POWERS_OF_TEN[fraction_len], end))
 }
 
 /// Any number of JSON's grammar.
@@ -125,7 +147,7 @@ fn by_grammar(bytes: &[u8], start: usize) -> Option<(f64, usize)> {
 
 /// Digits from `at` on, appended to `number`, which may overflow; and where they end.
 #[inline]
-fn digits(bytes: &[u8], mut at: usize, mut number: u64) -> (u64, usize) {
+pub fn digits(bytes: &[u8], mut at: usize, mut number: u64) -> (u64, usize) {
     while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
         let digits = u64::from_le_bytes(*chunk) ^ (ONES * u64::from(b'0'));
         let bits = stops(digits).trailing_zeros() & !7;

@@ -76,8 +76,8 @@ fn line_of(
 /// Reads all numbers of a line, and tells where they end.
 #[inline]
 fn numbers(layout: &Layout, bytes: &[u8], mut at: usize, values: &mut Vec<f64>) -> Option<usize> {
-    values.clear();
-    for (literal, form) in &layout.numbers {
+    values.resize(layout.numbers.len(), 0.0);
+    for ((literal, form), into) in layout.numbers.iter().zip(values) {
         let start = literal.end(bytes, at)?;
         let (value, end) = match form {
             Form::Decimal => number::plain(bytes, start)?,
@@ -93,7 +93,7 @@ fn numbers(layout: &Layout, bytes: &[u8], mut at: usize, values: &mut Vec<f64>) 
             }
         };
         at = end;
-        values.push(value);
+        *into = value;
     }
     layout.last.end(bytes, at)
 }
