@@ -8,19 +8,32 @@
 
 /// Reads `-?(0|[1-9][0-9]*)(\.[0-9]+)?` at `at`: the value, and where the text ends. `None` if something else stands
 /// there, or more digits than can be read exactly. What follows is not looked at, be it an exponent.
-#[inline]
+#[inline(always)]
 pub fn plain(bytes: &[u8], at: usize) -> Option<(f64, usize)> {
-    let negative = *bytes.get(at)? == b'-';
-    let first = at + usize::from(negative);
-    let (magnitude, len) = match bytes.get(first..).and_then(|rest| rest.first_chunk()).and_then(short) {
-        Some(read) => read,
+    let chunk = bytes.get(at..).and_then(|rest| rest.first_chunk());
+    match chunk.and_then(short) {
+        Some((value, len)) => Some((value, at + len)),
+        None => odd(bytes, at),
+    }
+}
+
+/// A number with a sign, one that is longer, or one at the end of the text.
+#[inline(never)]
+fn odd(bytes: &[u8], at: usize) -> Option<(f64, usize)> {
+    if *bytes.get(at)? != b'-' {
+        return long(bytes, at);
+    }
+    let first = at + 1;
+    let chunk = bytes.get(first..).and_then(|rest| rest.first_chunk());
+    let (magnitude, end) = match chunk.and_then(short) {
+        Some((value, len)) => (value, first + len),
         None => long(bytes, first)?,
     };
-    Some((if negative { -magnitude } else { magnitude }, first + len))
+    Some((-magnitude, end))
 }
 
 /// Reads a number by JSON's grammar, which may be infinite: the value, and where it ends.
-#[inline]
+#[inline(always)]
 pub fn json(bytes: &[u8], at: usize) -> Option<(f64, usize)> {
     match plain(bytes, at) {
         Some((value, end)) if !matches!(bytes.get(end), Some(b'e' | b'E')) => Some((value, end)),
@@ -28,14 +41,29 @@ pub fn json(bytes: &[u8], at: usize) -> Option<(f64, usize)> {
     }
 }
 
+/// The same, and not infinite.
+#[inline(always)]
+pub fn finite_json(bytes: &[u8], at: usize) -> Option<(f64, usize)> {
+    match plain(bytes, at) {
+        Some((value, end)) if !matches!(bytes.get(end), Some(b'e' | b'E')) => Some((value, end)),
+        _ => by_grammar(bytes, at).filter(|(value, _)| value.is_finite()),
+    }
+}
+
+/// Reads `[0-9]{1,19}` at `at`: the number, and where it ends. `None` if there are no digits, or more.
+#[inline]
+pub fn whole(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
+    let (number, end) = digits(bytes, at, 0);
+    (1..=19).contains(&(end - at)).then_some((number, end))
+}
+
 const ONES: u64 = u64::from_le_bytes([1; 8]);
 
 /// A number that ends within eight bytes, and its length.
-#[inline]
+#[inline(always)]
 fn short(chunk: &[u8; 8]) -> Option<(f64, usize)> {
     let digits = u64::from_le_bytes(*chunk) ^ (ONES * u64::from(b'0'));
-    // The top bit of every byte that is no digit. A byte that is not ASCII may carry into the next one; those below are right.
-    let stops = (digits.wrapping_add(ONES * 0x76) | digits) & (ONES * 0x80);
+    let stops = stops(digits);
     let whole_bits = stops.trailing_zeros() & !7;
     if stops == 0 || whole_bits == 0 || whole_bits > 8 && digits & 0xff == 0 {
         return None;
@@ -56,8 +84,14 @@ fn short(chunk: &[u8; 8]) -> Option<(f64, usize)> {
     Some((eight(below << 8 | above) as f64 / POWERS_OF_TEN[fraction_len], end_bits as usize / 8))
 }
 
-/// The value of eight digits, the first in the lowest byte.
+/// The top bit of every byte that is no digit. A byte that is not ASCII may carry into the next one; those below are right.
 #[inline]
+fn stops(digits: u64) -> u64 {
+    (digits.wrapping_add(ONES * 0x76) | digits) & (ONES * 0x80)
+}
+
+/// The value of eight digits, the first in the lowest byte.
+#[inline(always)]
 fn eight(digits: u64) -> u64 {
     const PAIRS: u64 = 0x0000_00ff_0000_00ff;
     let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
@@ -66,7 +100,7 @@ fn eight(digits: u64) -> u64 {
     outer.wrapping_add(inner) >> 32
 }
 
-/// A number that is longer or stands at the end of the text, digit by digit.
+/// A number without a sign, however long.
 fn long(bytes: &[u8], first: usize) -> Option<(f64, usize)> {
     let (whole, whole_end) = digits(bytes, first, 0);
     let whole_len = whole_end - first;
@@ -75,12 +109,12 @@ fn long(bytes: &[u8], first: usize) -> Option<(f64, usize)> {
     }
     if bytes.get(whole_end) != Some(&b'.') {
         // Nineteen digits fit the word, and its conversion rounds.
-        return (whole_len <= 19).then_some((whole as f64, whole_len));
+        return (whole_len <= 19).then_some((whole as f64, whole_end));
     }
     let (mantissa, end) = digits(bytes, whole_end + 1, whole);
     let fraction_len = end - whole_end - 1;
     let is_exact = fraction_len > 0 && whole_len + fraction_len <= 19 && mantissa <= 1 << 53;
-    is_exact.then(|| (mantissa as f64 / POWERS_OF_TEN[fraction_len], end - first))
+    is_exact.then(|| (mantissa as f64 / POWERS_OF_TEN[fraction_len], end))
 }
 
 /// Any number of JSON's grammar.
@@ -114,12 +148,27 @@ fn by_grammar(bytes: &[u8], start: usize) -> Option<(f64, usize)> {
 /// Digits from `at` on, appended to `number`, which may overflow; and where they end.
 #[inline]
 pub fn digits(bytes: &[u8], mut at: usize, mut number: u64) -> (u64, usize) {
+    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        let digits = u64::from_le_bytes(*chunk) ^ (ONES * u64::from(b'0'));
+        let bits = stops(digits).trailing_zeros() & !7;
+        if bits == 0 {
+            return (number, at);
+        }
+        number =
+            number.wrapping_mul(WHOLE_POWERS[bits as usize / 8]).wrapping_add(eight(digits << (64 - bits)));
+        at += bits as usize / 8;
+        if bits < 64 {
+            return (number, at);
+        }
+    }
     while let Some(digit) = bytes.get(at).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10) {
         number = number.wrapping_mul(10).wrapping_add(u64::from(digit));
         at += 1;
     }
     (number, at)
 }
+
+const WHOLE_POWERS: [u64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
 
 const POWERS_OF_TEN: [f64; 20] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
@@ -207,6 +256,17 @@ mod tests {
             }
         }
         assert_eq!(plain(b"1", 5), None);
+    }
+
+    #[test]
+    fn whole_numbers_have_at_most_nineteen_digits() {
+        for len in 0..25 {
+            for rest in ["", "i", "i,aaaaaaaaaaaa", "\n\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}", "//////////"] {
+                let text = &"9081726354678912345678901"[..len];
+                let expected = text.parse().ok().filter(|_| len < 20).map(|number: u64| (number, len));
+                assert_eq!(whole(format!("{text}{rest}").as_bytes(), 0), expected, "{text}{rest}");
+            }
+        }
     }
 
     proptest! {

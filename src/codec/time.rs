@@ -5,6 +5,8 @@
 
 use operators::sample::{SECOND, TimeNs};
 
+use super::number;
+
 /// Reads a time given as text.
 pub fn parse_text(text: &str) -> Option<TimeNs> {
     // After a space between date and time, as Go prints it, a zone's name and a monotonic reading may follow.
@@ -27,6 +29,24 @@ pub struct Minute {
 const MINUTE_LEN: usize = 17;
 
 impl Minute {
+    /// Reads the time that `bytes` begin with, up to a quote, if it is of the minute of the last one and in UTC: the time,
+    /// and its length.
+    #[inline]
+    pub fn read(&self, bytes: &[u8]) -> Option<(TimeNs, usize)> {
+        let (minute, rest) = bytes.split_first_chunk()?;
+        let [s0, s1, point, ..] = rest else { return None };
+        let second = pair(*s0, *s1).filter(|second| *second < 60)?;
+        let (fraction, end) = if *point == b'.' { number::digits(rest, 3, 0) } else { (0, 2) };
+        // Of no digits the number is nothing.
+        let unit_ns = FRACTION_UNITS.get(end.saturating_sub(3))?;
+        let is_at_end = rest.get(end..).is_some_and(|rest| rest.starts_with(b"Z\""));
+        if *minute != self.text || !is_at_end {
+            return None;
+        }
+        let time_ns = self.start_ns.checked_add(second * SECOND + fraction as i64 * unit_ns)?;
+        Some((time_ns, MINUTE_LEN + end + 1))
+    }
+
     /// Reads a time as [`parse_text`] does.
     #[inline]
     pub fn parse(&mut self, text: &[u8]) -> Option<TimeNs> {
@@ -44,6 +64,10 @@ impl Minute {
         }
     }
 }
+
+/// What the last digit of a fraction of so many digits means.
+const FRACTION_UNITS: [i64; 10] =
+    [SECOND, 100_000_000, 10_000_000, 1_000_000, 100_000, 10_000, 1_000, 100, 10, 1];
 
 /// Reads `SS[.fraction]Z`.
 #[inline]
@@ -233,6 +257,9 @@ mod tests {
         ) {
             let mut minute = Minute::default();
             for text in texts {
+                if let Some((time_ns, len)) = minute.read(format!("{text}\",").as_bytes()) {
+                    prop_assert_eq!((Some(time_ns), len), (parse_text(&text), text.len()), "{}", text);
+                }
                 prop_assert_eq!(minute.parse(text.as_bytes()), parse_text(&text), "{}", text);
             }
         }

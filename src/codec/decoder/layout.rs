@@ -30,6 +30,17 @@ pub(in crate::codec) enum Slot {
     TimeNumber,
 }
 
+/// How a number is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::codec) enum Form {
+    /// With or without a fraction.
+    Decimal,
+    /// Without one, and it is an integer.
+    Integer,
+    /// Without one, and it is not negative.
+    Unsigned,
+}
+
 /// Bytes that must stand at a place. The first 32 are compared as four words, whatever their number.
 pub(in crate::codec) struct Literal {
     words: [u64; 4],
@@ -80,8 +91,8 @@ fn words(window: &[u8; WINDOW_LEN]) -> [u64; 4] {
 pub(in crate::codec) struct Layout {
     /// What stands before the numbers.
     pub(in crate::codec) before: Vec<(Literal, Slot)>,
-    /// What stands before each number.
-    pub(in crate::codec) numbers: Vec<Literal>,
+    /// What stands before each number, and how it is written.
+    pub(in crate::codec) numbers: Vec<(Literal, Form)>,
     /// What stands behind them.
     pub(in crate::codec) after: Vec<(Literal, Slot)>,
     /// What stands at the end.
@@ -99,11 +110,11 @@ pub(super) enum Places {
     At(Box<[u32]>),
 }
 
-/// Parts of a message, in its order: where the literal before it ends, and what follows.
+/// A part of a message.
 #[derive(Clone, Debug)]
 pub(in crate::codec) enum Part<'a> {
     /// A number, and its metric's name.
-    Number(&'a str),
+    Number(&'a str, Form),
     /// Anything else.
     Slot(Slot),
 }
@@ -212,9 +223,9 @@ impl Layouts {
         for (part, range) in parts {
             let literal = Literal::new(&text[at..range.start]);
             match part {
-                Part::Number(_) if !after.is_empty() => return None,
-                Part::Number(name) => {
-                    numbers.push(literal);
+                Part::Number(..) if !after.is_empty() => return None,
+                Part::Number(name, form) => {
+                    numbers.push((literal, *form));
                     names.push(intern(name));
                 }
                 Part::Slot(slot) if numbers.is_empty() => before.push((literal, *slot)),
@@ -268,8 +279,8 @@ fn key(text: &[u8], parts: &[(Part, std::ops::Range<usize>)]) -> Box<[u8]> {
         key.extend_from_slice(&text[at..range.start]);
         // No byte of UTF-8.
         key.push(match part {
-            Part::Number(_) => 0xf8,
-            Part::Slot(slot) => 0xf9 + *slot as u8,
+            Part::Number(_, form) => 0xf8 + *form as u8,
+            Part::Slot(slot) => 0xfb + *slot as u8,
         });
         at = range.end;
     }

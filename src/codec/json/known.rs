@@ -10,7 +10,9 @@
 use crate::codec::decoder::Decoder;
 use crate::codec::decoder::layout::{Layout, LayoutId, Slot};
 use crate::codec::decoder::shapes::{Kind, Spelling};
-use crate::codec::{number, time};
+use crate::codec::number;
+use crate::codec::time::{self, Minute};
+use operators::sample::TimeNs;
 
 /// Decodes the message at `at`, and tells where it ends. `None` leaves the decoder as it was.
 #[inline]
@@ -32,14 +34,15 @@ fn message_of(id: LayoutId, bytes: &[u8], at: usize, decoder: &mut Decoder) -> O
         spelling: topic,
         time: None,
     };
-    found.read(layout, &mut decoder.values)?;
+    found.read(layout, &decoder.minute, &mut decoder.values)?;
     let Found { at: end, spelling, time, guess: guessed, .. } = found;
     let shape = if spelling == guessed { guess } else { None };
     let shape = shape.or_else(|| decoder.shapes.find(spelling))?;
     let time_ns = match time {
         None => decoder.arrival_ns,
-        Some((Slot::TimeNumber, text)) => time::parse_number(std::str::from_utf8(text).ok()?)?,
-        Some((_, text)) => decoder.minute.parse(text)?,
+        Some(Time::Read(time_ns)) => time_ns,
+        Some(Time::Text(text)) => decoder.minute.parse(text)?,
+        Some(Time::Number(text)) => time::parse_number(std::str::from_utf8(text).ok()?)?,
     };
     let before = decoder.mark();
     decoder.messages += 1;
@@ -59,59 +62,93 @@ struct Found<'a> {
     guess: Spelling<'a>,
     /// What spells the target that was found.
     spelling: Spelling<'a>,
-    time: Option<(Slot, &'a [u8])>,
+    time: Option<Time<'a>>,
+}
+
+/// The event time of a message.
+enum Time<'a> {
+    /// Of the minute of the last one.
+    Read(TimeNs),
+    Text(&'a [u8]),
+    Number(&'a [u8]),
 }
 
 impl<'a> Found<'a> {
     #[inline]
-    fn read(&mut self, layout: &Layout, values: &mut Vec<f64>) -> Option<()> {
+    fn read(&mut self, layout: &Layout, minute: &Minute, values: &mut Vec<f64>) -> Option<()> {
         for (literal, slot) in &layout.before {
             self.at = literal.end(self.bytes, self.at)?;
-            self.slot(*slot)?;
+            self.slot(*slot, minute)?;
         }
-        values.clear();
-        for literal in &layout.numbers {
-            let start = literal.end(self.bytes, self.at)?;
-            let (value, end) = number::json(self.bytes, start).filter(|(value, _)| value.is_finite())?;
-            self.at = end;
-            values.push(value);
+        values.resize(layout.numbers.len(), 0.0);
+        let mut at = self.at;
+        for ((literal, _), into) in layout.numbers.iter().zip(values) {
+            let start = literal.end(self.bytes, at)?;
+            (*into, at) = number::finite_json(self.bytes, start)?;
         }
+        self.at = at;
         for (literal, slot) in &layout.after {
             self.at = literal.end(self.bytes, self.at)?;
-            self.slot(*slot)?;
+            self.slot(*slot, minute)?;
         }
         self.at = layout.last.end(self.bytes, self.at)?;
         Some(())
     }
 
-    fn slot(&mut self, slot: Slot) -> Option<()> {
+    #[inline]
+    fn slot(&mut self, slot: Slot, minute: &Minute) -> Option<()> {
         let rest = self.bytes.get(self.at..)?;
         let len = match slot {
-            Slot::Service if self.guess.kind == Kind::Body && rest.starts_with(self.guess.service) => {
-                self.guess.service.len()
+            Slot::Service => {
+                let guess = self.guess.service;
+                let is_guess = self.guess.kind == Kind::Body && rest.starts_with(guess);
+                let len = if is_guess { guess.len() } else { quoted_len(rest)? };
+                (self.spelling.kind, self.spelling.service) = (Kind::Body, &rest[..len]);
+                len
             }
-            Slot::Service => quoted(rest)?.len() + 2,
-            Slot::Tags if !self.guess.tags.is_empty() && rest.starts_with(self.guess.tags) => {
-                self.guess.tags.len()
+            Slot::Tags => {
+                let guess = self.guess.tags;
+                let is_guess = !guess.is_empty() && rest.starts_with(guess);
+                let len = if is_guess { guess.len() } else { braced_len(rest)? };
+                self.spelling.tags = &rest[..len];
+                len
             }
-            Slot::Tags => rest.iter().position(|byte| *byte == b'}')? + 1,
-            Slot::TimeText => rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))?,
-            Slot::TimeNumber => number::json(rest, 0)?.1,
+            Slot::TimeText => match minute.read(rest) {
+                Some((time_ns, len)) => {
+                    self.time = Some(Time::Read(time_ns));
+                    len
+                }
+                None => {
+                    let len = plain_len(rest)?;
+                    self.time = Some(Time::Text(&rest[..len]));
+                    len
+                }
+            },
+            Slot::TimeNumber => {
+                let (_, len) = number::json(rest, 0)?;
+                self.time = Some(Time::Number(&rest[..len]));
+                len
+            }
         };
-        let text = &rest[..len];
-        match slot {
-            Slot::Service => (self.spelling.kind, self.spelling.service) = (Kind::Body, text),
-            Slot::Tags => self.spelling.tags = text,
-            Slot::TimeText | Slot::TimeNumber => self.time = Some((slot, text)),
-        }
         self.at += len;
         Some(())
     }
 }
 
-/// What stands between the first quote and the next.
-fn quoted(text: &[u8]) -> Option<&[u8]> {
-    let inside = text.strip_prefix(b"\"")?;
-    let len = inside.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))?;
-    (inside[len] == b'"').then(|| &inside[..len])
+/// Length of a string with its quotes, if nothing in it is escaped.
+#[cold]
+fn quoted_len(text: &[u8]) -> Option<usize> {
+    let len = plain_len(text.strip_prefix(b"\"")?)?;
+    (text[len + 1] == b'"').then_some(len + 2)
+}
+
+/// Bytes up to a quote, or to what does not stand in a plain string.
+fn plain_len(text: &[u8]) -> Option<usize> {
+    text.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))
+}
+
+/// Length of an object up to its first closing brace.
+#[cold]
+fn braced_len(text: &[u8]) -> Option<usize> {
+    Some(text.iter().position(|byte| *byte == b'}')? + 1)
 }

@@ -9,7 +9,7 @@
 use std::ops::Range;
 
 use super::spelling;
-use crate::codec::decoder::layout::{Part, Slot};
+use crate::codec::decoder::layout::{Form, Part, Slot};
 use crate::codec::decoder::{Decoder, ShapeId};
 use crate::codec::{number, time};
 use operators::sample::TimeNs;
@@ -238,7 +238,8 @@ fn learn(
     ];
     let slots =
         slots.into_iter().filter_map(|(slot, range)| Some((Part::Slot(slot), within(range.as_ref()?))));
-    let number = |metric: &Scanned| (Part::Number(&text[metric.name.clone()]), within(&metric.number));
+    let number =
+        |metric: &Scanned| (Part::Number(&text[metric.name.clone()], Form::Decimal), within(&metric.number));
     let mut parts: Vec<(Part, Range<usize>)> = slots.chain(scanned.iter().map(number)).collect();
     parts.sort_by_key(|(_, range)| range.start);
     decoder.learn_layout(shape, text[message.clone()].as_bytes(), &parts);

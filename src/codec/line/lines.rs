@@ -12,6 +12,21 @@ impl<'a> Lines<'a> {
     pub(super) fn new(body: &'a [u8]) -> Lines<'a> {
         Lines { rest: body, is_broken: false }
     }
+
+    /// What is left of the body, from the next line that is not empty.
+    #[inline]
+    pub(super) fn rest(&mut self) -> &'a [u8] {
+        while let [b' ' | b'\t' | b'\r' | b'\n', rest @ ..] = self.rest {
+            self.rest = rest;
+        }
+        self.rest
+    }
+
+    /// Passes over a line that has no text in it, with its end.
+    #[inline]
+    pub(super) fn pass(&mut self, len: usize) {
+        self.rest = &self.rest[len..];
+    }
 }
 
 impl<'a> Iterator for Lines<'a> {
@@ -19,9 +34,7 @@ impl<'a> Iterator for Lines<'a> {
 
     fn next(&mut self) -> Option<&'a [u8]> {
         loop {
-            let blanks = self.rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'));
-            self.rest = &self.rest[blanks.count()..];
-            if self.rest.is_empty() {
+            if self.rest().is_empty() {
                 return None;
             }
             let break_at = find(self.rest, b'\n').unwrap_or(self.rest.len());

@@ -36,6 +36,8 @@ pub(super) struct Field<'a> {
     key: &'a str,
     /// None for a text.
     pub(super) value: Option<f64>,
+    /// Where the line goes on behind the value: so many bytes before its end.
+    pub(super) left: usize,
 }
 
 impl<'a> Field<'a> {
@@ -118,7 +120,8 @@ impl<'a> Line<'a> {
             if fields.len() == FIELDS_MAX {
                 return Err(bad("more than 65536 fields"));
             }
-            fields.push(Field { key, value: self.value(value)? });
+            let value = self.value(value)?;
+            fields.push(Field { key, value, left: self.rest.len() });
             match self.rest.strip_prefix(',') {
                 Some(next) => self.rest = next,
                 None if self.rest.is_empty() || self.rest.starts_with(' ') => return Ok(()),
