@@ -1,5 +1,5 @@
 //! Bytes -> samples of what Prometheus sends: remote write 1.0 and 2.0, unpacked and as one snappy block, and text.
-//! 10,000 series of some 90 bytes of labels, 1,000 samples a body. Throughput is in samples.
+//! 10,000 series of some 110 bytes of labels, 1,000 samples a body. Throughput is in samples.
 
 use std::collections::HashMap;
 use std::fmt::Write;

@@ -342,6 +342,18 @@ impl Decoder {
         }
     }
 
+    /// Accepts a value of a series if there is nothing to say against it. False, and nothing has changed, if there is.
+    #[inline]
+    pub(super) fn push_good(&mut self, series: SeriesId, time_ns: TimeNs, value: f64) -> bool {
+        let is_good =
+            value.is_finite() && time_ns.saturating_sub(self.arrival_ns) <= self.limits.future_max_ns;
+        if is_good {
+            let seq = if self.limits.dedup { DEDUP } else { 0 };
+            self.samples.push(Sample { series, seq, time_ns, value });
+        }
+        is_good
+    }
+
     #[cold]
     fn find_series(&mut self, shape: ShapeId, name: &str) -> Result<SeriesId, (Reason, String)> {
         if name.is_empty() {

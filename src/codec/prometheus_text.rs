@@ -5,10 +5,13 @@
 
 use std::borrow::Cow;
 
+use operators::sample::MS;
+
 use super::Codec;
 use super::decoder::{Decoder, REJECTS_TOLD_MAX, ShapeId};
 use super::exposition::{Line, TextFormat, TextSample, read_line, read_rest};
 use super::labels::{Called, NAME, called};
+use super::number;
 use super::reject::{Malformed, Reason};
 
 /// A text in one of the two formats.
@@ -29,7 +32,18 @@ impl Codec for Text {
 
     fn decode(&self, body: &[u8], decoder: &mut Decoder) -> Result<(), Malformed> {
         let mut ended = false;
-        for (at, line) in body.split(|byte| *byte == b'\n').enumerate() {
+        let mut rest = body;
+        let mut at = 0;
+        while !rest.is_empty() {
+            if !ended && let Some(len) = take_guessed(decoder, rest, self.0) {
+                rest = &rest[len..];
+                at += 1;
+                continue;
+            }
+            let end = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
+            let (line, behind) = rest.split_at(end);
+            rest = behind.get(1..).unwrap_or_default();
+            at += 1;
             if line.is_empty() {
                 continue;
             }
@@ -50,6 +64,37 @@ impl Codec for Text {
     }
 }
 
+/// Takes a line that has the series that came next last time, a plain number and perhaps a time. How long it was with
+/// its end; `None`, and nothing was taken, if it is not of that form.
+#[inline]
+fn take_guessed(decoder: &mut Decoder, rest: &[u8], format: TextFormat) -> Option<usize> {
+    let shape = decoder.shapes.guess()?;
+    let spelled = decoder.shapes.spelling(shape).tags;
+    let spelled_len = spelled.len();
+    let observed = rest.strip_prefix(spelled)?;
+    if spelled.is_empty() || observed.first() != Some(&b' ') {
+        return None;
+    }
+    let (value, mut end) = number::plain(observed, 1)?;
+    let mut time_ns = decoder.arrival_ns;
+    if format == TextFormat::Prometheus && observed.get(end) == Some(&b' ') {
+        let digits = observed[end + 1..].iter().take(14).take_while(|byte| byte.is_ascii_digit()).count();
+        if !(1..14).contains(&digits) {
+            return None;
+        }
+        let read = &observed[end + 1..][..digits];
+        time_ns = read.iter().fold(0, |ms, digit| ms * 10 + i64::from(digit - b'0')) * MS;
+        end += 1 + digits;
+    }
+    let is_end = matches!(observed.get(end), None | Some(b'\n'));
+    if !is_end || !decoder.push_good(decoder.only_series(shape)?, time_ns, value) {
+        return None;
+    }
+    decoder.messages += 1;
+    decoder.shapes.came(shape);
+    Some((spelled_len + end + 1).min(rest.len()))
+}
+
 /// Takes a line whose series was seen before; whether it was one, with a value that counts.
 #[inline]
 fn take_known(decoder: &mut Decoder, line: &[u8], format: TextFormat) -> bool {
@@ -62,6 +107,7 @@ fn take_known(decoder: &mut Decoder, line: &[u8], format: TextFormat) -> bool {
         return false;
     }
     decoder.messages += 1;
+    decoder.shapes.came(shape);
     let time_ns = time_ns.unwrap_or(decoder.arrival_ns);
     if decoder.accept_time(time_ns) {
         decoder.push_known(series, "", time_ns, value);
@@ -148,17 +194,18 @@ fn learn<'a>(
         Some(shape) => shape,
         None => decoder.learn_shape(b"", spelled, service, &tags)?,
     };
+    decoder.shapes.came(shape);
     Ok((shape, metric))
 }
 
-/// Turns the line at `at`, counted from 0, away.
+/// Turns the line at `at`, counted from 1, away.
 #[cold]
 fn refuse(decoder: &mut Decoder, metric: Option<&str>, reason: Reason, at: usize, found: String) {
     if decoder.rejects.len() >= REJECTS_TOLD_MAX {
         // The rest would not be told.
         return decoder.reject(None, reason, "");
     }
-    decoder.reject(metric, reason, format!("line {}: {found}", at + 1));
+    decoder.reject(metric, reason, format!("line {at}: {found}"));
 }
 
 #[cfg(test)]
@@ -166,7 +213,7 @@ mod tests {
     use std::sync::Arc;
 
     use operators::catalog::{Catalog, CatalogLimits};
-    use operators::sample::{MS, SECOND};
+    use operators::sample::SECOND;
     use proptest::prelude::*;
 
     use super::super::decoder::Limits;

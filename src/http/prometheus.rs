@@ -105,8 +105,16 @@ fn told(error: ApiError) -> Response {
     response
 }
 
-/// What is said of a body that was read.
+/// What is said of a body that was read, with the epoch that carries its samples, for `min_epoch`.
 fn verdict(received: &Received) -> Response {
+    let mut response = judged(received);
+    if let Some(epoch) = received.epoch {
+        response.headers_mut().insert(HeaderName::from_static("x-plantd-epoch"), HeaderValue::from(epoch));
+    }
+    response
+}
+
+fn judged(received: &Received) -> Response {
     let told_no_number = received.rejects.iter().filter(|reject| reject.reason == Reason::NotFinite).count();
     let untold_no_number = received.untold.iter().filter(|reason| **reason == Reason::NotFinite).count();
     let mistakes = received.rejected - told_no_number - untold_no_number;

@@ -1,6 +1,13 @@
 //! What Prometheus sends: remote write 1.0 and 2.0 on `/api/v1/write`, text on `/api/v1/import/prometheus`.
 
+use std::sync::Arc;
 use std::time::Instant;
+
+use operators::series::Target;
+use plantd_metric::message::Message;
+use plantd_metric::sinks::Sink;
+use plantd_metric::sinks::prometheus::{PromConfig, PromSink, Protocol};
+use serde_json::json;
 
 use crate::running::{Answer, NOON_NS, PATIENCE, Running, at};
 
@@ -127,6 +134,11 @@ fn remote_write_of_both_versions_is_taken_once() {
     let first = write(&service, V1, &snappy(&version_1(all)));
     assert_eq!((first.status, first.text().as_str()), (204, ""), "{}", first.head);
     assert_eq!(written(&first), [None; 3], "version 1.0 has no such headers");
+    assert!(
+        first.header("x-plantd-epoch").is_some_and(|epoch| epoch.parse::<u64>().is_ok()),
+        "{}",
+        first.head
+    );
     settle(&service, 3.0);
     assert_eq!(window(&service, "metric=up&service=node&tag.instance=h:1"), (1.0, 1.0));
     assert_eq!(window(&service, "metric=hits_total&service=node"), (2.0, 12.0));
@@ -312,4 +324,41 @@ fn text_is_taken_and_its_bad_lines_are_told() {
     let told = "1 turned away, the first: not a message of a known shape: line 2: byte 4: expected a number, \
         found \"x\"; 2 samples accepted\n";
     assert_eq!(answer.text(), told);
+}
+
+/// Messages of a service: tags and metrics by time.
+fn told(service: &Running) -> Vec<serde_json::Value> {
+    service.json("/api/v1/metrics?service=org.plantd.Test&limit=100")["metrics"]
+        .as_array()
+        .expect("a list")
+        .clone()
+}
+
+#[test]
+fn what_our_own_storage_writes_is_the_same_series_again() {
+    let service = Running::start(QUIET);
+    let url = format!("http://{}", service.http);
+    let mut sink = PromSink::open(&url, PromConfig::default()).expect("an address");
+    let message = |seconds: i64, tags: &[(&str, &str)], metrics: &[(&str, f64)]| Message {
+        time_ns: NOON_NS + seconds * 1_000_000_000,
+        target: Arc::new(Target::new("org.plantd.Test", tags.iter().copied())),
+        metrics: metrics.iter().map(|(name, value)| ((*name).into(), *value)).collect(),
+    };
+    let messages = [
+        message(0, &[("host", "a")], &[("cpu_usage", 1.5), ("cpu.usage", 2.5)]),
+        message(1, &[("a.b", "1"), ("a_b", "2"), ("job", "mine"), ("service", "x")], &[("9 \u{fc}", -0.25)]),
+        message(2, &[], &[("m", 1e300)]),
+    ];
+    sink.write(&messages).expect("all of it is taken");
+    assert_eq!(sink.speaks(), Some(Protocol::V2), "the headers of 2.0 are there");
+    settle(&service, 4.0);
+    let expected = [
+        json!({"service": "org.plantd.Test", "timestamp": at(2.0), "metrics": {"m": 1e300}}),
+        json!({"service": "org.plantd.Test", "timestamp": at(1.0), "metrics": {"9 \u{fc}": -0.25},
+            "tags": {"a.b": "1", "a_b": "2", "job": "mine", "service": "x"}}),
+        json!({"service": "org.plantd.Test", "timestamp": at(0.0), "tags": {"host": "a"},
+            "metrics": {"cpu_usage": 1.5, "cpu.usage": 2.5}}),
+    ];
+    assert_eq!(told(&service), expected);
+    assert_eq!(service.json("/status")["series"], 4);
 }

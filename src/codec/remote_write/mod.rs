@@ -21,7 +21,7 @@ use operators::sample::{MS, SeriesId};
 use super::decoder::{Decoder, REJECTS_TOLD_MAX, ShapeId};
 use super::labels::{Called, called};
 use super::reject::{Malformed, Reason, excerpt};
-use wire::{Fault, Fields, Value};
+use wire::{Fault, Fields, Value, varint_of_six};
 
 pub use v1::V1;
 pub use v2::V2;
@@ -41,8 +41,11 @@ struct Numbers {
 const LABELS: u64 = 1;
 /// Field of the samples.
 const SAMPLES: u64 = 2;
-/// Key of the field [`LABELS`], as bytes.
+/// Keys, as bytes: of the fields [`LABELS`] and [`SAMPLES`], of a sample's value and time.
 const LABELS_KEY: u8 = 1 << 3 | 2;
+const SAMPLES_KEY: u8 = 2 << 3 | 2;
+const VALUE_KEY: u8 = 1 << 3 | 1;
+const TIME_KEY: u8 = 2 << 3;
 
 /// What a series' labels say.
 enum Whose {
@@ -64,8 +67,7 @@ fn take_series(
     numbers: &Numbers,
     labels_pass: bool,
 ) -> Result<(), LabelsLate> {
-    let known = decoder.known_shape(b"", labels).and_then(|shape| decoder.only_series(shape));
-    let whose = match known {
+    let whose = match known(decoder, labels) {
         Some(series) => Whose::Known(series),
         // Labels that go on later may be wrong so far.
         None if !labels_pass && has_labels(rest) => return Err(LabelsLate),
@@ -102,6 +104,47 @@ fn take_series(
     }
 }
 
+/// The series spelled so, if it was seen before. Senders keep an order, so it is probably the one that came next last time.
+#[inline]
+fn known(decoder: &mut Decoder, labels: &[u8]) -> Option<SeriesId> {
+    let guess = decoder.shapes.guess().filter(|shape| decoder.shapes.spelling(*shape).tags == labels);
+    let shape = guess.or_else(|| decoder.known_shape(b"", labels))?;
+    decoder.shapes.came(shape);
+    decoder.only_series(shape)
+}
+
+/// The labels that probably come next; empty if there are none.
+#[inline]
+fn guessed(decoder: &Decoder) -> &[u8] {
+    decoder.shapes.guess().map_or(&[], |shape| decoder.shapes.spelling(shape).tags)
+}
+
+/// Takes in a series that has the labels guessed, if it has one sample and nothing else: most have. False, and nothing
+/// was taken, if not.
+#[inline]
+fn take_guessed(decoder: &mut Decoder, rest: &[u8]) -> bool {
+    let [SAMPLES_KEY, len, sample @ ..] = rest else { return false };
+    if usize::from(*len) != sample.len() || sample.len() >= 0x80 {
+        return false;
+    }
+    let Some((shape, series)) = decoder.shapes.guess().and_then(|at| Some((at, decoder.only_series(at)?)))
+    else {
+        return false;
+    };
+    decoder.shapes.came(shape);
+    let usual = read_usual(sample);
+    if !usual.is_some_and(|(value, time_ms)| decoder.push_good(series, time_ms * MS, value)) {
+        take_unusual(decoder, shape, series, sample);
+    }
+    true
+}
+
+#[cold]
+fn take_unusual(decoder: &mut Decoder, shape: ShapeId, series: SeriesId, sample: &[u8]) {
+    let labels = decoder.shapes.spelling(shape).tags.to_vec();
+    take_sample(decoder, &Whose::Known(series), &labels, sample);
+}
+
 fn has_labels(rest: &[u8]) -> bool {
     let mut fields = Fields::new(rest);
     while let Ok(Some((number, _))) = fields.field() {
@@ -122,9 +165,7 @@ fn take_sample(decoder: &mut Decoder, whose: &Whose, labels: &[u8], sample: &[u8
     let value = f64::from_bits(bits);
     let time_ns = time_ms.checked_mul(MS);
     match (whose, time_ns) {
-        (Whose::Known(series), Some(time_ns)) if value.is_finite() && decoder.accept_time(time_ns) => {
-            decoder.push_known(*series, "", time_ns, value);
-        }
+        (Whose::Known(series), Some(time_ns)) if decoder.push_good(*series, time_ns, value) => {}
         _ => take_odd(decoder, whose, labels, bits, time_ms),
     }
 }
@@ -141,27 +182,18 @@ fn take_odd(decoder: &mut Decoder, whose: &Whose, labels: &[u8], bits: u64, time
     }
     match (time_ms.checked_mul(MS), whose) {
         (None, _) => refuse(decoder, labels, Reason::BadTimestamp, format!("{time_ms} ms")),
-        (Some(time_ns), Whose::New(shape, metric)) if decoder.accept_time(time_ns) => {
-            decoder.push(*shape, 0, metric, time_ns, value);
-        }
-        // Its time was not accepted: that was told.
-        _ => {}
+        (Some(time_ns), _) if !decoder.accept_time(time_ns) => {}
+        (Some(time_ns), Whose::New(shape, metric)) => decoder.push(*shape, 0, metric, time_ns, value),
+        // A known one with a finite value in time is good.
+        (Some(_), Whose::Known(_)) => {}
     }
 }
 
 /// Bits of the value, and milliseconds.
 #[inline]
 fn read_sample(sample: &[u8]) -> Result<(u64, i64), Fault> {
-    const VALUE_KEY: u8 = 1 << 3 | 1;
-    const TIME_KEY: u8 = 2 << 3;
-    if let [VALUE_KEY, b0, b1, b2, b3, b4, b5, b6, b7, TIME_KEY, time @ ..] = sample {
-        let bits = u64::from_le_bytes([*b0, *b1, *b2, *b3, *b4, *b5, *b6, *b7]);
-        let mut rest = Fields::new(time);
-        if let Ok(time_ms) = rest.varint()
-            && rest.at() == time.len()
-        {
-            return Ok((bits, time_ms as i64));
-        }
+    if let Some((value, time_ms)) = read_usual(sample) {
+        return Ok((value.to_bits(), time_ms));
     }
     let (mut bits, mut time_ms) = (0, 0);
     let mut fields = Fields::new(sample);
@@ -181,6 +213,20 @@ fn read_sample(sample: &[u8]) -> Result<(u64, i64), Fault> {
     Ok((bits, time_ms))
 }
 
+/// A sample of the usual form: a value, unless it is zero, and milliseconds of some time in these thousand years.
+#[inline]
+fn read_usual(sample: &[u8]) -> Option<(f64, i64)> {
+    let (value, time) = match sample {
+        [VALUE_KEY, rest @ ..] => {
+            let (bytes, rest) = rest.split_first_chunk::<8>()?;
+            (f64::from_le_bytes(*bytes), rest)
+        }
+        _ => (0.0, sample),
+    };
+    let [TIME_KEY, time @ ..] = time else { return None };
+    Some((value, varint_of_six(time.try_into().ok()?)? as i64))
+}
+
 /// Learns a series' labels; the catalog is asked with its first sample.
 #[cold]
 fn learn(decoder: &mut Decoder, labels: &[u8]) -> Result<Whose, (Reason, String)> {
@@ -193,7 +239,9 @@ fn learn(decoder: &mut Decoder, labels: &[u8]) -> Result<Whose, (Reason, String)
         Some(shape) => shape,
         None => {
             let tags: Vec<(&str, &str)> = tags.iter().map(|(name, value)| (name.as_ref(), *value)).collect();
-            decoder.learn_shape(b"", labels, service, &tags)?
+            let shape = decoder.learn_shape(b"", labels, service, &tags)?;
+            decoder.shapes.came(shape);
+            shape
         }
     };
     Ok(Whose::New(shape, metric.into_owned()))

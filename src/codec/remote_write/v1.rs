@@ -2,7 +2,7 @@
 //! exemplars = 3, histograms = 4 }`.
 
 use super::wire::{Fields, Value};
-use super::{LABELS, LABELS_KEY, Numbers, malformed, take_series};
+use super::{LABELS, LABELS_KEY, Numbers, guessed, malformed, take_guessed, take_series};
 use crate::codec::Codec;
 use crate::codec::decoder::Decoder;
 use crate::codec::reject::{Malformed, Reason};
@@ -10,6 +10,7 @@ use crate::codec::reject::{Malformed, Reason};
 /// Remote write 1.0, unpacked.
 pub struct V1;
 
+const SERIES_KEY: u8 = 1 << 3 | 2;
 const NUMBERS: Numbers = Numbers { histograms: 4, exemplars: 3, metadata: 0 };
 
 impl Codec for V1 {
@@ -20,6 +21,10 @@ impl Codec for V1 {
     fn decode(&self, body: &[u8], decoder: &mut Decoder) -> Result<(), Malformed> {
         let mut fields = Fields::new(body);
         loop {
+            while let Some(series) = fields.short_bytes(SERIES_KEY) {
+                decoder.messages += 1;
+                take(decoder, series);
+            }
             let at = fields.at();
             match fields.field().map_err(malformed)? {
                 Some((1, Value::Bytes(series))) => {
@@ -39,6 +44,13 @@ impl Codec for V1 {
 
 #[inline]
 fn take(decoder: &mut Decoder, series: &[u8]) {
+    let guess = guessed(decoder);
+    if let Some(rest) = series.strip_prefix(guess)
+        && !guess.is_empty()
+        && take_guessed(decoder, rest)
+    {
+        return;
+    }
     let (labels, rest) = series.split_at(labels_len(series));
     if take_series(decoder, labels, rest, &NUMBERS, false).is_err() {
         take_late(decoder, series);

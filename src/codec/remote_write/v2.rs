@@ -5,7 +5,9 @@
 //! next request may number its symbols in another way.
 
 use super::wire::{Fields, Value};
-use super::{LABELS, LABELS_BYTES_MAX, LABELS_KEY, Numbers, malformed, refuse, take_series};
+use super::{
+    LABELS, LABELS_BYTES_MAX, LABELS_KEY, Numbers, guessed, malformed, refuse, take_guessed, take_series,
+};
 use crate::codec::Codec;
 use crate::codec::decoder::Decoder;
 use crate::codec::reject::{Malformed, Reason};
@@ -13,6 +15,10 @@ use crate::codec::reject::{Malformed, Reason};
 /// Remote write 2.0, unpacked.
 pub struct V2;
 
+/// Keys, as bytes: of a series, of a label's name and value.
+const SERIES_KEY: u8 = 5 << 3 | 2;
+const NAME_KEY: u8 = 1 << 3 | 2;
+const VALUE_KEY: u8 = 2 << 3 | 2;
 const NUMBERS: Numbers = Numbers { histograms: 3, exemplars: 4, metadata: 5 };
 
 /// Symbols of a request: more of them nobody needs.
@@ -31,6 +37,10 @@ impl Codec for V2 {
         let mut labels = Labels { symbols: symbols(body)?, spelled: Vec::new(), left };
         let mut fields = Fields::new(body);
         loop {
+            while let Some(series) = fields.short_bytes(SERIES_KEY) {
+                decoder.messages += 1;
+                labels.take(decoder, series);
+            }
             let at = fields.at();
             match fields.field().map_err(malformed)? {
                 Some((5, Value::Bytes(series))) => {
@@ -80,6 +90,47 @@ struct Labels<'a> {
 impl Labels<'_> {
     #[inline]
     fn take(&mut self, decoder: &mut Decoder, series: &[u8]) {
+        let mut fields = Fields::new(series);
+        if let Some(refs) = fields.short_bytes(LABELS_KEY)
+            && self.are_spelled(refs, guessed(decoder))
+            && take_guessed(decoder, &series[fields.at()..])
+        {
+            return;
+        }
+        self.take_any(decoder, series);
+    }
+
+    /// Whether the references spell `labels`, all of them in their short form.
+    #[inline]
+    fn are_spelled(&self, refs: &[u8], labels: &[u8]) -> bool {
+        let mut numbers = Fields::new(refs);
+        let mut rest = labels;
+        while numbers.at() < refs.len() {
+            let (Some(name), Some(value)) =
+                (self.known_symbol(&mut numbers), self.known_symbol(&mut numbers))
+            else {
+                return false;
+            };
+            let [LABELS_KEY, ..0x80, NAME_KEY, name_len @ ..0x80, behind @ ..] = rest else { return false };
+            let Some((found, behind)) = behind.split_at_checked(usize::from(*name_len)) else { return false };
+            let [VALUE_KEY, value_len @ ..0x80, behind @ ..] = behind else { return false };
+            if found != name || usize::from(*value_len) != value.len() {
+                return false;
+            }
+            let Some(behind) = behind.strip_prefix(value) else { return false };
+            rest = behind;
+        }
+        !labels.is_empty() && rest.is_empty()
+    }
+
+    #[inline]
+    fn known_symbol(&self, numbers: &mut Fields<'_>) -> Option<&[u8]> {
+        let number = numbers.varint().ok()?;
+        self.symbols.get(usize::try_from(number).ok()?).copied()
+    }
+
+    #[inline]
+    fn take_any(&mut self, decoder: &mut Decoder, series: &[u8]) {
         let mut fields = Fields::new(series);
         let first = if series.first() == Some(&LABELS_KEY) { fields.field() } else { Ok(None) };
         let spelled = match first {
@@ -138,7 +189,7 @@ impl Labels<'_> {
             let inner = 2 + len_of_len(name.len()) + name.len() + len_of_len(value.len()) + value.len();
             self.spelled.push(LABELS_KEY);
             push_varint(inner as u64, &mut self.spelled);
-            for (key, text) in [(1 << 3 | 2, name), (2 << 3 | 2, value)] {
+            for (key, text) in [(NAME_KEY, name), (VALUE_KEY, value)] {
                 self.spelled.push(key);
                 push_varint(text.len() as u64, &mut self.spelled);
                 self.spelled.extend_from_slice(text);

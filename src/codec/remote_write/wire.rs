@@ -17,6 +17,23 @@ pub enum Value<'a> {
     Fixed32(u32),
 }
 
+/// A number of exactly six bytes, as times in milliseconds are from 2004 to 3084: the sevens of bits are drawn together,
+/// pairs first.
+#[inline]
+pub fn varint_of_six(bytes: &[u8; 6]) -> Option<u64> {
+    // The top bit says that a byte follows.
+    const GOES_ON: u64 = 0x0080_8080_8080;
+    const TOPS: u64 = 0x8080_8080_8080;
+    let [b0, b1, b2, b3, b4, b5] = *bytes;
+    let bits = u64::from_le_bytes([b0, b1, b2, b3, b4, b5, 0, 0]);
+    if bits & TOPS != GOES_ON {
+        return None;
+    }
+    let twos = (bits & 0x007f_007f_007f_007f) | (bits & 0x7f00_7f00_7f00_7f00) >> 1;
+    let fours = (twos & 0x0000_3fff_0000_3fff) | (twos & 0x3fff_0000_3fff_0000) >> 2;
+    Some((fours & 0x0fff_ffff) | fours >> 32 << 28)
+}
+
 /// Bytes that are no field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -50,6 +67,21 @@ impl<'a> Fields<'a> {
         self.at
     }
 
+    /// The next field's bytes if its key is `key`, one byte, and its length is short. If not, nothing was read.
+    #[inline]
+    pub fn short_bytes(&mut self, key: u8) -> Option<&'a [u8]> {
+        let (len, rest) = match self.bytes.get(self.at..)? {
+            [found, len, rest @ ..] if *found == key && *len < 0x80 => (usize::from(*len), rest),
+            [found, low, high, rest @ ..] if *found == key && *high < 0x80 => {
+                (usize::from(low & 0x7f) | usize::from(*high) << 7, rest)
+            }
+            _ => return None,
+        };
+        let found = rest.get(..len)?;
+        self.at = self.bytes.len() - rest.len() + len;
+        Some(found)
+    }
+
     /// The next field's number and value; `None` at the end.
     ///
     /// # Errors
@@ -80,10 +112,14 @@ impl<'a> Fields<'a> {
     /// If it is cut off, or longer than 64 bits.
     #[inline]
     pub fn varint(&mut self) -> Result<u64, Fault> {
-        match self.bytes.get(self.at) {
-            Some(byte) if *byte < 0x80 => {
+        match self.bytes.get(self.at..) {
+            Some([low, ..]) if *low < 0x80 => {
                 self.at += 1;
-                Ok(u64::from(*byte))
+                Ok(u64::from(*low))
+            }
+            Some([low, high, ..]) if *high < 0x80 => {
+                self.at += 2;
+                Ok(u64::from(low & 0x7f) | u64::from(*high) << 7)
             }
             _ => self.long_varint(),
         }
@@ -172,6 +208,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn six_bytes_are_the_number_that_they_are(bytes in any::<[u8; 6]>(), goes_on in any::<bool>()) {
+            let bytes = bytes.map(|byte| if goes_on { byte | 0x80 } else { byte });
+            let bytes = [bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], if goes_on { bytes[5] & 0x7f } else { bytes[5] }];
+            let mut fields = Fields::new(&bytes);
+            let number = fields.varint().ok().filter(|_| fields.at() == 6);
+            prop_assert_eq!(varint_of_six(&bytes), number);
+        }
+
         #[test]
         fn no_bytes_panic_and_every_field_takes_some(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             let mut fields = Fields::new(&bytes);
