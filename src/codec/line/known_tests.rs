@@ -96,9 +96,8 @@ fn body() -> impl Strategy<Value = String> {
     let end = select(vec!["\n", "\n", "\n", "\r\n", "\n\n", "\n \t\n", "", "\r"]);
     let line = (key, names, prop::collection::vec(number(), 4), time, end);
     let line = line.prop_map(|(key, names, numbers, time, end)| {
-        let names = names
-            .split_inclusive(|c| c == ' ')
-            .map(|name| if name.ends_with(r"\ ") { name } else { name.trim_end() });
+        let names =
+            names.split_inclusive(' ').map(|name| if name.ends_with(r"\ ") { name } else { name.trim_end() });
         let fields: Vec<String> =
             names.zip(numbers).map(|(name, number)| format!("{name}={number}")).collect();
         format!("{key} {}{time}{end}", fields.join(","))
