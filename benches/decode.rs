@@ -1,4 +1,5 @@
-//! Bytes -> samples: documented messages of known shapes, and the batch object. Throughput is in samples.
+//! Bytes -> samples: documented messages, bodies of the line protocol and of the batch object, all of known shapes.
+//! Throughput is in samples.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use operators::sample::{SECOND, TimeNs};
 use plantd_metric::codec::Codec;
 use plantd_metric::codec::decoder::{Decoder, Limits};
 use plantd_metric::codec::json::Json;
+use plantd_metric::codec::line::USUAL;
 
 const NOW_NS: TimeNs = 1_704_110_401 * SECOND;
 const FIELDS: [&str; 10] = [
@@ -27,7 +29,7 @@ const FIELDS: [&str; 10] = [
 fn messages(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("message");
     for metrics in [3, 7, 10] {
-        for sensors in [1_000, 10_000] {
+        for sensors in [1_000, 10_000, 100_000] {
             let bodies: Vec<String> = (0..sensors)
                 .map(|sensor| message(sensor, metrics, Some("2024-01-01T12:00:00.123456Z")))
                 .collect();
@@ -36,7 +38,7 @@ fn messages(criterion: &mut Criterion) {
             group.throughput(Throughput::Elements(metrics as u64));
             group.bench_function(format!("{metrics} metrics of {sensors} sensors"), |bencher| {
                 bencher.iter(|| {
-                    decode(&mut decoder, &bodies[next]);
+                    decode(&Json, &mut decoder, &bodies[next]);
                     next = (next + 1) % bodies.len();
                 });
             });
@@ -45,35 +47,75 @@ fn messages(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A batch as the HTTP comparison posts it: 100 hosts of 10 metrics, no times.
-fn batch(criterion: &mut Criterion) {
-    let rows: Vec<String> = (0..100).map(|sensor| message(sensor, FIELDS.len(), None)).collect();
-    let body = format!("{{\"metrics\": [{}]}}", rows.join(", "));
-    let mut decoder = decoder();
-    let mut group = criterion.benchmark_group("batch");
-    group.throughput(Throughput::Elements(100 * FIELDS.len() as u64));
-    group
-        .bench_function("100 messages of 10 metrics", |bencher| bencher.iter(|| decode(&mut decoder, &body)));
+/// Bodies as the HTTP comparison posts them, 100 hosts of 10 fields each: 10,000, 100,000 and 1,000,000 series.
+fn bodies(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("body");
+    group.sample_size(20);
+    for (form, codec) in [("line", &USUAL as &dyn Codec), ("seed", &Json)] {
+        for hosts in [1_000, 10_000, 100_000] {
+            let row = if form == "line" { line } else { spaced };
+            let rows = |from| (from..from + 100).map(row).collect::<Vec<_>>();
+            let bodies = (0..hosts).step_by(100).map(rows).map(|rows| match form {
+                "line" => rows.join("\n") + "\n",
+                _ => format!("{{\"metrics\": [{}]}}", rows.join(", ")),
+            });
+            let bodies: Vec<String> = bodies.collect();
+            let mut decoder = decoder();
+            // What is to be known is known from the second time on.
+            for body in bodies.iter().chain(&bodies) {
+                decode(codec, &mut decoder, body);
+            }
+            group.throughput(Throughput::Elements(1000 * bodies.len() as u64));
+            group.bench_function(format!("{form}, {hosts} hosts"), |bencher| {
+                bencher.iter(|| bodies.iter().for_each(|body| decode(codec, &mut decoder, body)));
+            });
+        }
+    }
     group.finish();
 }
 
 fn decoder() -> Decoder {
-    Decoder::new(Arc::new(Catalog::new(CatalogLimits::default())), Limits::default())
+    let limits = CatalogLimits { series_max: 2_000_000, series_per_service_max: 2_000_000 };
+    Decoder::new(Arc::new(Catalog::new(limits)), Limits::default())
 }
 
-fn decode(decoder: &mut Decoder, body: &str) {
+fn decode(codec: &dyn Codec, decoder: &mut Decoder, body: &str) {
     decoder.begin(NOW_NS);
-    Json.decode(black_box(body.as_bytes()), decoder).expect("the body is well-formed");
+    codec.decode(black_box(body.as_bytes()), decoder).expect("the body is well-formed");
     assert!(!decoder.samples.is_empty() && decoder.rejects.is_empty());
     black_box(&decoder.samples);
 }
 
+/// Values of different lengths, as rounded ones are.
+fn value(sensor: usize, place: usize) -> f64 {
+    ((sensor * 7919 + place * 104_729) % 9_999_991 % 10usize.pow(2 + (sensor + place * 7) as u32 % 5)) as f64
+        / 1000.0
+}
+
+fn line(host: usize) -> String {
+    let fields = FIELDS.iter().enumerate().map(|(at, name)| format!("{name}={:?}", value(host, at)));
+    let fields: Vec<String> = fields.collect();
+    let rack = host % 40;
+    format!("system,host=server-{host:04},environment=production,location=rack-{rack} {}", fields.join(","))
+}
+
+/// The documented message as Python's `json.dumps` writes it, without a time.
+fn spaced(host: usize) -> String {
+    let metrics = FIELDS.iter().enumerate().map(|(at, name)| format!("\"{name}\": {:?}", value(host, at)));
+    let metrics: Vec<String> = metrics.collect();
+    format!(
+        "{{\"service\": \"system\", \"metrics\": {{{}}}, \"tags\": {{\"host\": \"server-{host:04}\", \
+         \"environment\": \"production\", \"location\": \"rack-{}\"}}}}",
+        metrics.join(", "),
+        host % 40,
+    )
+}
+
 fn message(sensor: usize, metrics: usize, time: Option<&str>) -> String {
-    let value = |place: usize| ((sensor * 7919 + place * 104_729) % 9_999_991) as f64 / 1000.0;
     let values: Vec<String> = FIELDS[..metrics]
         .iter()
         .enumerate()
-        .map(|(at, name)| format!("\"{name}\":{:.3}", value(at)))
+        .map(|(at, name)| format!("\"{name}\":{:?}", value(sensor, at)))
         .collect();
     let time = time.map(|time| format!("\"timestamp\":\"{time}\",")).unwrap_or_default();
     format!(
@@ -84,5 +126,5 @@ fn message(sensor: usize, metrics: usize, time: Option<&str>) -> String {
     )
 }
 
-criterion_group!(benches, messages, batch);
+criterion_group!(benches, messages, bodies);
 criterion_main!(benches);
