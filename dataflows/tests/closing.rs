@@ -203,6 +203,11 @@ proptest! {
         for (series, of_series) in &model.series {
             for (start_ns, answer) in ask(&run.engine, *series) {
                 prop_assert!(start_ns + 10 * SECOND + plan.lateness_ns <= end_ns + 400 * SECOND);
+                // A pane that was forgotten with its series and began again gives no row: that counts as missed, and the
+                // other test holds the count to the definition.
+                if start_ns < of_series.forgotten_ns() {
+                    continue;
+                }
                 let Some(of_pane) = rows.get(&(*series, start_ns)) else {
                     // In a future that the arrival clock has not reached.
                     prop_assert!(start_ns + 10 * SECOND > end_ns - plan.lateness_ns, "no row of {}", start_ns);

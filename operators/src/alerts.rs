@@ -94,9 +94,8 @@ impl<'scope> Alerts<'scope> for StreamVec<'scope, u64, Sample> {
                         |epoch| !samples_frontier.less_equal(&epoch) && !controls_frontier.less_equal(&epoch);
                     while let Some((_, stashed)) = stash.take(complete) {
                         let Some(capability) = stashed.capability else { continue };
-                        let mut samples = stashed.chunks.concat();
                         let mut session = output.session(&capability);
-                        machines.borrow_mut().apply(&stashed.controls, &mut samples, |t| session.give(t));
+                        machines.borrow_mut().apply(&stashed.controls, stashed.chunks, |t| session.give(t));
                     }
                 }
             },
@@ -185,8 +184,13 @@ impl Machines {
         }
     }
 
-    /// Applies one epoch.
-    fn apply(&mut self, controls: &[Control], samples: &mut [Sample], mut out: impl FnMut(AlertTransition)) {
+    /// Applies one epoch, whose samples are in its order.
+    fn apply(
+        &mut self,
+        controls: &[Control],
+        chunks: Vec<Vec<Sample>>,
+        mut out: impl FnMut(AlertTransition),
+    ) {
         for control in controls {
             match *control {
                 Control::Seal { arrival_ns, .. } => {
@@ -196,10 +200,18 @@ impl Machines {
                 Control::Bind { series, rule, diff } => self.bind(series, rule, diff, &mut out),
             }
         }
-        samples.sort_by_key(|sample| (sample.series, sample.time_ns));
         let mut late = 0;
-        for of_series in samples.chunk_by(|a, b| a.series == b.series) {
-            late += self.step(of_series, &mut out);
+        if chunks.iter().flatten().is_sorted_by_key(|sample| sample.time_ns) {
+            // Then those of each series are.
+            for of_series in chunks.iter().flat_map(|chunk| chunk.chunk_by(|a, b| a.series == b.series)) {
+                late += self.step(of_series, &mut out);
+            }
+        } else {
+            let mut samples = chunks.concat();
+            samples.sort_by_key(|sample| (sample.series, sample.time_ns));
+            for of_series in samples.chunk_by(|a, b| a.series == b.series) {
+                late += self.step(of_series, &mut out);
+            }
         }
         self.run_timers(&mut out);
         self.counters.late.fetch_add(late, Ordering::Relaxed);
@@ -344,14 +356,14 @@ mod tests {
         for (at, (arrival_s, samples)) in epochs.iter().enumerate() {
             let mut controls = if at == 0 { binds.clone() } else { Vec::new() };
             controls.push(Control::Seal { arrival_ns: arrival_s * SECOND, floor_ns: TimeNs::MIN });
-            let mut samples: Vec<Sample> = samples
+            let samples: Vec<Sample> = samples
                 .iter()
                 .map(|(s, value)| Sample { series: 7, seq: 0, time_ns: s * SECOND, value: *value })
                 .collect();
-            machines.apply(&controls, &mut samples, |t| {
+            let timers_max = TIMERS_SPARE_MAX + 2 * machines.rules.len() + samples.len();
+            machines.apply(&controls, vec![samples], |t| {
                 seen.push((t.rule, t.transition.kind, t.transition.at_ns / SECOND));
             });
-            let timers_max = TIMERS_SPARE_MAX + 2 * machines.rules.len() + samples.len();
             assert!(machines.timers.len() <= timers_max, "{} timers", machines.timers.len());
         }
         (seen, counters.late.load(Ordering::Relaxed))

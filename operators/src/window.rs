@@ -100,8 +100,9 @@ const SWEEP_PANES_PER_MS: i64 = 2_000;
 /// The least and the most it looks at in one epoch; the most take about a third of a millisecond.
 const SWEEP_PANES_MIN: i64 = 1_024;
 const SWEEP_PANES_MAX: i64 = 65_536;
-/// The shortest time of a round over all series.
-const SWEEP_ROUND_MS: i64 = 100;
+/// The time that a round over all series takes where that is more than a few in an epoch.
+const SWEEP_ROUND_MS: i64 = 1_000;
+const SWEEP_SERIES_MIN: i64 = 32;
 /// What a series costs beside its panes, as so many of them.
 const SWEEP_SERIES_PANES: i64 = 4;
 
@@ -289,8 +290,8 @@ impl Shard {
         let mut panes_left = due.clamp(SWEEP_PANES_MIN, SWEEP_PANES_MAX);
         // A round takes its time, however few series there are: little has changed since the last.
         let round = self.series.len() as i64;
-        let series_due = (elapsed_ns / MS).saturating_mul(round) / SWEEP_ROUND_MS + 1;
-        for _ in 0..series_due.min(round) {
+        let series_due = (elapsed_ns / MS).saturating_mul(round) / SWEEP_ROUND_MS;
+        for _ in 0..series_due.max(SWEEP_SERIES_MIN).min(round) {
             if panes_left <= 0 {
                 break;
             }

@@ -47,6 +47,8 @@ const FENCES: &[Fence] = &[
         ],
         "operators read no clock, no file, no socket, start no thread and know no floor above",
     )
+    // Benches measure the process they run in.
+    .except(&["operators/benches/"])
     // Tests that print timings.
     .except_in_tests(&["operators/src/alert_tests.rs", "operators/src/sketch/tests.rs"]),
     Fence::new(
@@ -64,6 +66,7 @@ const FENCES: &[Fence] = &[
         ],
         "the dataflow has threads and channels, no sockets and files, and knows no floor above",
     )
+    .except(&["dataflows/benches/"])
     // Scenarios are data files.
     .except_in_tests(&["dataflows/tests/scenarios.rs"]),
     Fence::new("src/", &["timely", "differential_dataflow"], "nothing above dataflows/ knows timely"),

@@ -63,6 +63,11 @@ impl Model {
 }
 
 impl Series {
+    /// Panes that begin before it were forgotten when the series was gone.
+    pub fn forgotten_ns(&self) -> TimeNs {
+        self.forgotten_ns
+    }
+
     fn new(plan: &WindowPlan) -> Series {
         Series {
             plan: plan.clone(),

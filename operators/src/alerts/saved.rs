@@ -294,8 +294,8 @@ mod tests {
         let seal = Control::Seal { arrival_ns: second * SECOND, floor_ns: TimeNs::MIN };
         let sample =
             |(s, value): &(i64, f64)| Sample { series: 7, seq: 0, time_ns: s * SECOND, value: *value };
-        let mut samples: Vec<Sample> = samples.iter().map(sample).collect();
-        machines.apply(&[seal], &mut samples, |t| said.push(t));
+        let samples: Vec<Sample> = samples.iter().map(sample).collect();
+        machines.apply(&[seal], vec![samples], |t| said.push(t));
         said
     }
 
@@ -316,7 +316,7 @@ mod tests {
             }
             loaded.resume(saved.arrival_ns);
         }
-        loaded.apply(&binds, &mut [], |t| panic!("{t:?} when it was bound"));
+        loaded.apply(&binds, Vec::new(), |t| panic!("{t:?} when it was bound"));
         loaded
     }
 
@@ -354,7 +354,7 @@ mod tests {
         let rules = || vec![rule("low", 80.0), rule("high", 94.0)];
         let run = |cut: Option<usize>| {
             let (mut machines, binds) = bound(rules());
-            machines.apply(&binds, &mut [], |_| {});
+            machines.apply(&binds, Vec::new(), |_| {});
             let mut said = Vec::new();
             for (at, (second, samples)) in epochs.iter().enumerate() {
                 if cut == Some(at) {
