@@ -1,8 +1,8 @@
 //! What an epoch looks like in a record, and its catalog entries in a record of their own.
 //!
 //! Integers are LEB128 varints, signed ones zigzag. An epoch: version, number, arrival and floor time; the number of
-//! batches, then each batch: its length, and per sample the series' and the event time's difference to the sample
-//! before, and eight bytes of value; entries; requests. Whatever the bytes are, decoding neither panics nor takes
+//! batches, then each batch: its length and its samples (see `samples`); entries; requests. Version 1, which wrote samples
+//! at greater length, is still read. Whatever the bytes are, decoding neither panics nor takes
 //! more memory than a small multiple of them.
 
 use std::fmt;
@@ -10,19 +10,19 @@ use std::sync::Arc;
 
 use dataflows::epoch::{Epoch, Request};
 use operators::catalog::Entry;
+use operators::packed::{unzigzag, zigzag};
 use operators::sample::{DEDUP, Sample};
 use operators::series::{SeriesKey, Target};
+
+use super::samples::{self, Before, read_varint};
 
 /// The kind of record that is an epoch.
 pub const KIND_EPOCH: u8 = 1;
 /// The kind of record that repeats an epoch's catalog entries, so that a damaged epoch costs no series its name.
 pub const KIND_ENTRIES: u8 = 2;
 
-const VERSION: u8 = 1;
-/// Longest and shortest encoding of a sample.
-const SAMPLE_BYTES_MAX: usize = 5 + 10 + 8;
-const SAMPLE_BYTES_MIN: usize = 1 + 1 + 8;
-/// Samples for which room is made at once.
+const VERSION: u8 = 2;
+/// Entries for which room is made at once.
 const BLOCK: usize = 1024;
 
 /// Bytes that are no epoch.
@@ -55,9 +55,7 @@ pub fn encode(epoch: &Epoch, out: &mut Vec<u8>) {
         debug_assert!(batch.iter().all(|sample| sample.seq & DEDUP == flags), "a batch is of one format");
         out.push(u8::from(flags != 0));
         push_varint(out, batch.len() as u64);
-        for block in batch.chunks(BLOCK) {
-            push_samples(out, block, &mut before);
-        }
+        samples::push(out, batch, &mut before);
     }
     push_entries(out, &epoch.entries);
     push_varint(out, epoch.requests.len() as u64);
@@ -74,7 +72,7 @@ pub fn encode(epoch: &Epoch, out: &mut Vec<u8>) {
 /// If `bytes` are none.
 pub fn decode(bytes: &[u8]) -> Result<Epoch, Corrupt> {
     let mut rest = Rest { bytes, at: 0 };
-    rest.version()?;
+    let version = rest.version()?;
     let number = rest.varint()?;
     let arrival_ns = unzigzag(rest.varint()?);
     let floor_ns = unzigzag(rest.varint()?);
@@ -83,9 +81,9 @@ pub fn decode(bytes: &[u8]) -> Result<Epoch, Corrupt> {
     let mut before = (0, 0);
     for _ in 0..count {
         let seq = if rest.flag()? { DEDUP } else { 0 };
-        let len = rest.count(SAMPLE_BYTES_MIN)?;
+        let len = rest.count(if version == 1 { samples::BYTES_MIN_V1 } else { samples::BYTES_MIN })?;
         let mut batch = Vec::with_capacity(len);
-        rest.samples(len, &mut batch, &mut before)?;
+        rest.samples(version, len, &mut batch, &mut before)?;
         if seq != 0 {
             batch.iter_mut().for_each(|sample: &mut Sample| sample.seq = seq);
         }
@@ -120,52 +118,12 @@ pub fn decode_entries(bytes: &[u8]) -> Result<Vec<Entry>, Corrupt> {
     Ok(entries)
 }
 
-fn zigzag(n: i64) -> u64 {
-    ((n << 1) ^ (n >> 63)) as u64
-}
-
-fn unzigzag(n: u64) -> i64 {
-    (n >> 1) as i64 ^ -((n & 1) as i64)
-}
-
 fn push_varint(out: &mut Vec<u8>, mut n: u64) {
     while n >= 0x80 {
         out.push(n as u8 | 0x80);
         n >>= 7;
     }
     out.push(n as u8);
-}
-
-/// Samples of a block: room for the longest encoding is made first, so that nothing in the loop can grow.
-fn push_samples(out: &mut Vec<u8>, block: &[Sample], before: &mut (u32, i64)) {
-    let start = out.len();
-    out.resize(start + block.len() * SAMPLE_BYTES_MAX, 0);
-    let (mut room, mut used) = (&mut out[start..], 0);
-    for sample in block {
-        // `room` holds SAMPLE_BYTES_MAX for this sample and each that follows.
-        let series = zigzag(i64::from(sample.series) - i64::from(before.0));
-        let time = zigzag(sample.time_ns.wrapping_sub(before.1));
-        *before = (sample.series, sample.time_ns);
-        let mut n = write_varint(room, 0, series);
-        n = write_varint(room, n, time);
-        room[n..n + 8].copy_from_slice(&sample.value.to_le_bytes());
-        n += 8;
-        used += n;
-        room = &mut room[n..];
-    }
-    out.truncate(start + used);
-}
-
-/// Writes a varint at `at`; gives the place behind it.
-#[inline(always)]
-fn write_varint(room: &mut [u8], mut at: usize, mut n: u64) -> usize {
-    while n >= 0x80 {
-        room[at] = n as u8 | 0x80;
-        n >>= 7;
-        at += 1;
-    }
-    room[at] = n as u8;
-    at + 1
 }
 
 fn push_text(out: &mut Vec<u8>, text: &str) {
@@ -231,12 +189,13 @@ impl<'a> Rest<'a> {
         }
     }
 
-    fn version(&mut self) -> Result<(), Corrupt> {
-        if self.byte()? != VERSION {
+    fn version(&mut self) -> Result<u8, Corrupt> {
+        let version = self.byte()?;
+        if !(1..=VERSION).contains(&version) {
             self.at -= 1;
-            return self.corrupt("version 1");
+            return self.corrupt("version 1 or 2");
         }
-        Ok(())
+        Ok(version)
     }
 
     fn end(&self) -> Result<(), Corrupt> {
@@ -282,13 +241,14 @@ impl<'a> Rest<'a> {
 
     fn samples(
         &mut self,
+        version: u8,
         count: usize,
         batch: &mut Vec<Sample>,
-        before: &mut (u32, i64),
+        before: &mut Before,
     ) -> Result<(), Corrupt> {
         let mut bytes = &self.bytes[self.at..];
         for _ in 0..count {
-            let Some((sample, len)) = read_sample(bytes, *before) else {
+            let Some((sample, len)) = samples::read(bytes, *before, version) else {
                 self.at = self.bytes.len() - bytes.len();
                 return self.corrupt("a sample");
             };
@@ -327,36 +287,6 @@ impl<'a> Rest<'a> {
         }
         Ok(Target::new(service, tags))
     }
-}
-
-/// A varint and its length; `None` if there is none of at most 64 bits.
-#[inline(always)]
-fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
-    let first = *bytes.first()?;
-    if first < 0x80 {
-        return Some((u64::from(first), 1));
-    }
-    let mut n = u64::from(first & 0x7f);
-    for i in 1..10 {
-        let byte = *bytes.get(i)?;
-        n |= u64::from(byte & 0x7f) << (7 * i);
-        if byte < 0x80 {
-            // Of the tenth byte one bit is left.
-            return (i < 9 || byte == 1).then_some((n, i + 1));
-        }
-    }
-    None
-}
-
-#[inline(always)]
-fn read_sample(bytes: &[u8], before: (u32, i64)) -> Option<(Sample, usize)> {
-    let (series, at) = read_varint(bytes)?;
-    let (time, len) = read_varint(&bytes[at..])?;
-    let at = at + len;
-    let value = f64::from_le_bytes(*bytes.get(at..)?.first_chunk()?);
-    let series = u32::try_from(i64::from(before.0).checked_add(unzigzag(series))?).ok()?;
-    let time_ns = before.1.wrapping_add(unzigzag(time));
-    Some((Sample { series, seq: 0, time_ns, value }, at + 8))
 }
 
 #[cfg(test)]
@@ -465,7 +395,7 @@ mod tests {
     fn an_absurd_count_takes_no_memory() {
         for (bytes, expected) in [
             (&[][..], "byte 0: expected more bytes"),
-            (&[9], "byte 0: expected version 1"),
+            (&[9], "byte 0: expected version 1 or 2"),
             (
                 &[1, 1, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1],
                 "byte 14: expected a count that the bytes can hold",

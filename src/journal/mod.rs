@@ -4,7 +4,7 @@
 //! - [`files`]: the file operations, as a trait; [`simulated`]: a disk for tests that fails on command
 //! - [`record`]: framing; [`segment`]: one file; [`recovery`]: reading a directory as it was left
 //! - [`log`]: the log, its promises, its settings; `writer` and [`reader`]: its two sides
-//! - [`epochs`]: what an epoch looks like in a record
+//! - [`epochs`]: what an epoch looks like in a record; `samples`: its samples as few bytes
 //! - [`inspect`]: what people ask of a journal; [`repair`]: cutting out what is damaged
 
 pub mod epochs;
@@ -15,6 +15,7 @@ pub mod reader;
 pub mod record;
 pub mod recovery;
 pub mod repair;
+mod samples;
 pub mod segment;
 pub mod simulated;
 mod writer;
