@@ -72,6 +72,13 @@ impl Store {
             }
             return;
         }
+        let held = self.ends().unwrap_or(ends);
+        let (first, last) = (held.0.min(ends.0), held.1.max(ends.1));
+        if dense_is_worth((last - first) as usize + 1, self.occupied() + indices.len(), self.counts().width())
+        {
+            *self = self.dense(first, last);
+            return self.add_each(indices);
+        }
         indices.sort_unstable();
         let mut bins: Vec<(u32, u64)> = Vec::with_capacity(self.occupied() + indices.len());
         let mut more = indices.iter().copied().peekable();
@@ -227,14 +234,16 @@ impl Store {
         let (Some(first), Some(last)) = (indices.first().copied(), indices.last().copied()) else {
             return;
         };
-        let span = (last - first) as usize + 1;
-        if dense_is_worth(span, indices.len(), counts.width()) {
-            let mut dense = Counts::zeros(span);
-            for (at, index) in indices.iter().enumerate() {
-                dense.add((index - first) as usize, counts.get(at));
-            }
-            *self = Store::Dense { base: first, occupied: indices.len(), counts: dense };
+        if dense_is_worth((last - first) as usize + 1, indices.len(), counts.width()) {
+            *self = self.dense(first, last);
         }
+    }
+
+    /// The same as a dense run from one bin to another.
+    fn dense(&self, first: u32, last: u32) -> Store {
+        let mut dense = Counts::zeros((last - first) as usize + 1);
+        self.for_each(|index, count| _ = dense.add((index - first) as usize, count));
+        Store::Dense { base: first, occupied: self.occupied(), counts: dense }
     }
 
     fn sorted(&self) -> Store {
