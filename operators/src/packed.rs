@@ -181,9 +181,15 @@ impl<'a> Reader<'a> {
         let Some(len) = 8usize.checked_sub(above + below).filter(|len| *len > 0) else {
             return Err(self.wrong("the bytes of a number"));
         };
-        let mut word = [0; 8];
-        word[..len].copy_from_slice(self.bytes(len)?);
-        let bits = u64::from_le_bytes(word) << (8 * below);
+        let word = match self.bytes[self.at..].first_chunk() {
+            // Eight bytes at once, of which some belong to what follows.
+            Some(word) => {
+                self.at += len;
+                u64::from_le_bytes(*word) & (u64::MAX >> (64 - 8 * len))
+            }
+            None => self.bytes(len)?.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+        };
+        let bits = word << (8 * below);
         Ok((f64::from_bits(before.to_bits() ^ bits), extra))
     }
 

@@ -396,18 +396,25 @@ struct Unpacked<'a> {
     reader: Reader<'a>,
 }
 
-impl Iterator for Unpacked<'_> {
-    type Item = Pane;
-
-    fn next(&mut self) -> Option<Pane> {
+impl Unpacked<'_> {
+    /// The next pane, with `raw`, which is empty, as the room for its observations.
+    fn next_into(&mut self, raw: Vec<Obs>) -> Option<Pane> {
         if self.left == 0 {
             return None;
         }
         let start_ns = self.block.start_at(self.width_ns, self.left.trailing_zeros());
         self.left &= self.left - 1;
-        let read = Pane::unpack(start_ns, &mut self.reader);
+        let read = Pane::unpack(start_ns, &mut self.reader, raw);
         debug_assert!(read.is_ok(), "a pane that was packed here: {read:?}");
         read.ok()
+    }
+}
+
+impl Iterator for Unpacked<'_> {
+    type Item = Pane;
+
+    fn next(&mut self) -> Option<Pane> {
+        self.next_into(Vec::new())
     }
 }
 

@@ -133,11 +133,17 @@ impl Cursor {
         let Some(start_ns) = self.place.checked_mul(self.width_ns) else {
             return Err(reader.wrong("a pane within 64 bits of nanoseconds"));
         };
-        self.take(start_ns, head, reader)
+        self.take(start_ns, head, reader, Vec::new())
     }
 
-    /// Reads a pane of which head and place are known.
-    fn take(&mut self, start_ns: TimeNs, head: u8, reader: &mut Reader<'_>) -> Result<Pane, Unreadable> {
+    /// Reads a pane of which head and place are known, with `raw`, which is empty, as the room for its observations.
+    fn take(
+        &mut self,
+        start_ns: TimeNs,
+        head: u8,
+        reader: &mut Reader<'_>,
+        mut raw: Vec<Obs>,
+    ) -> Result<Pane, Unreadable> {
         let mut len = usize::from(head >> LEN_SHIFT);
         if len == LEN_INLINE_MAX {
             len = len.saturating_add(reader.len(1)?);
@@ -148,7 +154,7 @@ impl Cursor {
         self.revision_step = self.revision_step.wrapping_add(reader.signed()? as u64);
         self.revision = self.revision.wrapping_add(self.revision_step);
         let folded = if head & FOLDED == 0 { None } else { Some(Box::new(Folded::load(start_ns, reader)?)) };
-        let mut raw = Vec::with_capacity(len);
+        raw.reserve_exact(len);
         for _ in 0..len {
             raw.push(self.load_obs(reader)?);
         }
@@ -179,12 +185,16 @@ impl Pane {
         Cursor::before(UNITS_NS[unit], self.start_ns).put(self, 0, out);
     }
 
-    /// Reads what [`Self::pack`] wrote of the pane that begins at `start_ns`.
-    pub(super) fn unpack(start_ns: TimeNs, reader: &mut Reader<'_>) -> Result<Pane, Unreadable> {
+    /// Reads what [`Self::pack`] wrote of the pane that begins at `start_ns`; `raw`, which is empty, becomes its room.
+    pub(super) fn unpack(
+        start_ns: TimeNs,
+        reader: &mut Reader<'_>,
+        raw: Vec<Obs>,
+    ) -> Result<Pane, Unreadable> {
         let unit = usize::from(reader.byte()?);
         let Some(unit_ns) = UNITS_NS.get(unit) else { return Err(reader.wrong("a unit of time before")) };
         let head = reader.byte()?;
-        Cursor::before(*unit_ns, start_ns).take(start_ns, head, reader)
+        Cursor::before(*unit_ns, start_ns).take(start_ns, head, reader, raw)
     }
 }
 
