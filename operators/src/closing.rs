@@ -11,6 +11,10 @@
 //! - a late sample that fell into a coarser pane, or into one that was forgotten with a series that was gone,
 //! - a pane that was given up for memory, or forgotten, before its series' clock had passed it.
 //!
+//! A series begins with the first sample that a pane takes, and with the finest tier of that moment: what falls into
+//! a coarser pane is late from then on, in the same epoch too. A sample that no pane takes is not counted here,
+//! whether it comes before that or after: it is one of those that were dropped.
+//!
 //! A row is a function of its series' own samples and of the arrival clock of the epochs, so neither the
 //! number of workers nor how far the sweep has come shows in it, nor a restart: all that must be saved is in
 //! [`History`]. `closed_ns` there says that every pane which ends at or before it was given.
@@ -156,8 +160,10 @@ impl Closing {
         if slot >= self.watches.len() {
             self.watches.resize_with(slot + 1, Watch::default);
         }
+        // What no pane takes begins no series. Were it watched already, nobody would look at the sample that does.
+        let Some(newest) = history.newest() else { return };
         // A new series begins with its finest tier: what comes for a coarser one is late from the first.
-        if let (TimeNs::MIN, Some(newest)) = (history.closed_ns, history.newest()) {
+        if history.closed_ns == TimeNs::MIN {
             history.closed_ns = plan.cutoff_ns(0, newest.time_ns);
         }
         if time_ns >= history.closed_ns {

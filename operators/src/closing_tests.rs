@@ -41,7 +41,11 @@ fn apply(shard: &mut Shard, epoch: u64, (arrival_s, floor_s, samples): Step<'_>)
 
 /// Rows, and what was missed.
 fn run(steps: &[Step<'_>]) -> (Vec<Row>, u64) {
-    let mut shard = shard(&plan());
+    run_by(&plan(), steps)
+}
+
+fn run_by(plan: &WindowPlan, steps: &[Step<'_>]) -> (Vec<Row>, u64) {
+    let mut shard = shard(plan);
     let mut rows = Vec::new();
     for (at, step) in steps.iter().enumerate() {
         for row in apply(&mut shard, at as u64 + 1, *step) {
@@ -133,6 +137,37 @@ fn a_pane_is_given_when_its_clock_has_passed_it_and_again_when_it_changes() {
     for (name, steps, rows, missed) in cases {
         assert_eq!(run(steps), (rows.to_vec(), *missed), "{name}");
     }
+}
+
+/// What is missed when these come in one epoch and when each comes in its own, and also when the first, which is
+/// before the floor, does not come at all; last of all the series falls silent, and is gone.
+fn missed_however_they_come(plan: &WindowPlan, (now_s, floor_s, samples): Step<'_>) -> [u64; 4] {
+    let end: [Step<'_>; 2] = [(now_s + 1000, floor_s, &[]), (now_s + 4000, floor_s, &[])];
+    let together = |samples| run_by(plan, &[&[(now_s, floor_s, samples)], &end[..]].concat()).1;
+    let apart = |samples: &[(i64, f64)]| {
+        let each = samples.chunks(1).map(|one| (now_s, floor_s, one));
+        run_by(plan, &each.chain(end).collect::<Vec<_>>()).1
+    };
+    [together(samples), apart(samples), together(&samples[1..]), apart(&samples[1..])]
+}
+
+#[test]
+fn a_sample_for_a_coarser_pane_is_missed_though_the_first_of_its_series_was_dropped() {
+    // The finest tier begins at 60 s with the sample at 360 s. The one at 50 s is taken into the minute before.
+    let samples = [(-1, 0.0), (360, 0.0), (50, 0.0)];
+    assert_eq!(missed_however_they_come(&plan(), (50, 0, &samples)), [1; 4]);
+    let (rows, _) = run(&[(50, 0, &samples), (1050, 0, &[])]);
+    assert_eq!(rows, [(2, 360, 1, Some(0.0))]);
+}
+
+#[test]
+fn a_sample_just_before_the_finest_tier_is_missed_though_one_before_the_floor_came_first() {
+    let plan = WindowPlan { lateness_ns: 100 * SECOND, idle_timeout_ns: 10 * SECOND, ..plan() };
+    // The finest tier begins at -300 s with the sample at 1 s. The one at -301 s is taken into the minute before.
+    let samples = [(-601, 0.0), (1, 0.0), (-301, 0.0)];
+    assert_eq!(missed_however_they_come(&plan, (1, -600, &samples)), [1; 4]);
+    let (rows, _) = run_by(&plan, &[(1, -600, &samples), (1001, -600, &[])]);
+    assert_eq!(rows, [(2, 0, 1, Some(0.0))]);
 }
 
 #[test]
