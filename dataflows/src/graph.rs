@@ -4,6 +4,7 @@
 //! second stands still until an epoch brings a series or a rule.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -31,6 +32,8 @@ pub struct Inputs {
 pub struct Bindings {
     pub(crate) entries: InputSession<u64, (u32, SeriesKey), isize>,
     pub(crate) rules: InputSession<u64, RuleScope, isize>,
+    /// Join keys that some rule has.
+    pub(crate) joined: HashSet<u64>,
     /// What was bound and is not taken out yet.
     pub(crate) bound: Rc<RefCell<Vec<Control>>>,
     /// Epochs up to which everything is in `bound`.
@@ -86,5 +89,5 @@ pub fn rules(scope: Scope<'_, u64>) -> Bindings {
             }
         })
         .probe_with(&probe);
-    Bindings { entries: entries_input, rules: rules_input, bound, probe }
+    Bindings { entries: entries_input, rules: rules_input, joined: HashSet::new(), bound, probe }
 }

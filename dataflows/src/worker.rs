@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 use operators::alerts::Machines;
-use operators::binding::RuleScope;
+use operators::binding::{RuleScope, join_key};
 use operators::catalog::Entry;
 use operators::exchange::{Owners, Sorter};
 use operators::sample::{DEDUP, Sample};
@@ -217,6 +217,7 @@ impl Bindings {
                 RuleScope { rule: number as u32, metric: rule.metric.clone(), matcher: rule.matcher.clone() };
             self.rules.insert(scope);
         }
+        self.joined = plan.rules.iter().map(|rule| join_key(&rule.metric)).collect();
         self.insert(worker, entries);
         self.finish(worker, epoch)
     }
@@ -231,10 +232,12 @@ impl Bindings {
         self.finish(worker, epoch.number)
     }
 
-    /// Puts in this worker's share of `entries`.
+    /// Puts in what this worker's share of `entries` has for any rule: the rest would only take memory.
     fn insert(&mut self, worker: &Worker, entries: &[Entry]) {
         for entry in entries.iter().skip(worker.index()).step_by(worker.peers()) {
-            self.entries.insert((entry.id, entry.key.clone()));
+            if self.joined.contains(&join_key(&entry.key.metric)) {
+                self.entries.insert((entry.id, entry.key.clone()));
+            }
         }
     }
 

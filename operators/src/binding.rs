@@ -40,14 +40,15 @@ pub fn bindings<'scope>(
     entries: VecCollection<'scope, u64, (SeriesId, SeriesKey), isize>,
 ) -> VecCollection<'scope, u64, (SeriesId, u32), isize> {
     // A hash of the family is enough: what it takes for the same is compared.
-    let rules = rules.map(|rule| (family_hash(&rule.metric), rule));
-    let entries = entries.map(|(id, key)| (family_hash(&key.metric), (id, key)));
+    let rules = rules.map(|rule| (join_key(&rule.metric), rule));
+    let entries = entries.map(|(id, key)| (join_key(&key.metric), (id, key)));
     rules
         .join_map(entries, |_family, rule, (id, key)| (rule.matches(key), (*id, rule.rule)))
         .flat_map(|(matches, binding)| matches.then_some(binding))
 }
 
-fn family_hash(metric: &str) -> u64 {
+/// By what rules and series are joined: a series that has the key of no rule need not come here at all.
+pub fn join_key(metric: &str) -> u64 {
     StableHash::new().text(family::key(metric)).finish() as u64
 }
 

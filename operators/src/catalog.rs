@@ -138,9 +138,38 @@ struct Inner {
     by_tag: HashMap<Box<str>, HashMap<Box<str>, Vec<SeriesId>>>,
 }
 
+/// The series of a target.
 #[derive(Default)]
 struct TargetEntry {
-    series: HashMap<Arc<str>, SeriesId>,
+    /// All of them.
+    ids: Vec<SeriesId>,
+    /// By metric, where they are many.
+    by_metric: HashMap<Arc<str>, SeriesId>,
+}
+
+/// A target with more series than that looks them up; of fewer, each is looked at.
+const LOOKED_AT_MAX: usize = 32;
+
+impl TargetEntry {
+    fn find(&self, metric: &str, keys: &[Option<SeriesKey>]) -> Option<SeriesId> {
+        if self.ids.len() > LOOKED_AT_MAX {
+            return self.by_metric.get(metric).copied();
+        }
+        let is_it = |id: &&SeriesId| keys[**id as usize].as_ref().is_some_and(|key| *key.metric == *metric);
+        self.ids.iter().find(is_it).copied()
+    }
+
+    fn add(&mut self, id: SeriesId, metric: &Arc<str>, keys: &[Option<SeriesKey>]) {
+        if self.ids.len() == LOOKED_AT_MAX {
+            let known =
+                self.ids.iter().filter_map(|id| Some((keys[*id as usize].as_ref()?.metric.clone(), *id)));
+            self.by_metric = known.collect();
+        }
+        if self.ids.len() >= LOOKED_AT_MAX {
+            self.by_metric.insert(metric.clone(), id);
+        }
+        self.ids.push(id);
+    }
 }
 
 impl Catalog {
@@ -304,7 +333,7 @@ impl Catalog {
 
 impl Inner {
     fn find(&self, target: &Target, metric: &str) -> Option<SeriesId> {
-        self.targets.get(target)?.series.get(metric).copied()
+        self.targets.get(target)?.find(metric, &self.keys)
     }
 
     /// Whether one more series of this target is within the limits.
@@ -322,7 +351,7 @@ impl Inner {
             self.targets.get_key_value(target).map_or_else(|| target.clone(), |(held, _)| held.clone());
         let metric =
             self.metrics.get_key_value(metric).map_or_else(|| metric.into(), |(held, _)| held.clone());
-        self.targets.entry(target.clone()).or_default().series.insert(metric.clone(), id);
+        self.targets.entry(target.clone()).or_default().add(id, &metric, &self.keys);
         put(self.metrics.entry(metric.clone()).or_default(), id);
         put(self.by_service.entry(target.service.clone()).or_default(), id);
         for (name, value) in &target.tags {

@@ -2,7 +2,7 @@
 //!
 //! A varint is LEB128, seven bits a byte, lowest first. A signed number is a varint of its zigzag form. An
 //! `f64` is the bytes of its bits that differ from those of a number before it (Pelkonen et al., "Gorilla",
-//! VLDB 2015, at the grain of bytes). Reading never panics, takes no memory before it has looked whether as
+//! VLDB 2015, at the grain of bytes), or a whole number of thousandths where that is shorter. Reading never panics, takes no memory before it has looked whether as
 //! many bytes are there, and says what it missed at which byte.
 
 use std::borrow::Cow;
@@ -65,12 +65,50 @@ fn span(bits: u64) -> u8 {
 /// The span of no byte at all. A real one has at most seven bytes beside it.
 const SAME: u8 = 63;
 
+/// The span of a number that is told in thousandths: a varint follows. No real one leaves that much out.
+const TOLD_IN_THOUSANDTHS: u8 = 62;
+
+/// Numbers below it have a zigzag varint of at most seven bytes.
+const SHORT_END: f64 = (1_u64 << 48) as f64;
+
+/// The whole number that is `value`, bit for bit, if it is short.
+#[inline]
+pub fn whole(value: f64) -> Option<i64> {
+    let whole = value as i64;
+    (value.abs() < SHORT_END && (whole as f64).to_bits() == value.to_bits()).then_some(whole)
+}
+
+/// The number of thousandths that `value` is, bit for bit when it is divided again, if it is short: what is measured
+/// mostly has few decimals.
+#[inline]
+pub fn thousandths(value: f64) -> Option<i64> {
+    let scaled = value * 1000.0;
+    let nearest = (scaled + 0.5_f64.copysign(scaled)) as i64;
+    (scaled.abs() < SHORT_END && from_thousandths(nearest).to_bits() == value.to_bits()).then_some(nearest)
+}
+
+/// The inverse of [`thousandths`].
+#[inline]
+pub fn from_thousandths(number: i64) -> f64 {
+    number as f64 / 1000.0
+}
+
 /// Appends the bits of `value` that differ from those of `before`, behind a byte that holds `extra` (below 4)
-/// in its upper two bits.
+/// in its upper two bits; or its thousandths.
 #[inline]
 pub fn put_value(out: &mut Vec<u8>, value: f64, before: f64, extra: u8) {
     let bits = value.to_bits() ^ before.to_bits();
     let span = span(bits);
+    if span != SAME {
+        let len = 8 - usize::from(span / 8) - usize::from(span % 8);
+        // Of what is short already nothing is to be gained.
+        if let Some(number) = (len > 2).then(|| thousandths(value)).flatten()
+            && zigzag(number) >> (7 * (len - 1)) == 0
+        {
+            out.push(extra << 6 | TOLD_IN_THOUSANDTHS);
+            return put_signed(out, number);
+        }
+    }
     out.push(extra << 6 | span);
     if span != SAME {
         let (above, below) = (usize::from(span / 8), usize::from(span % 8));
@@ -177,6 +215,9 @@ impl<'a> Reader<'a> {
         if span == SAME {
             return Ok((before, extra));
         }
+        if span == TOLD_IN_THOUSANDTHS {
+            return Ok((from_thousandths(self.signed()?), extra));
+        }
         let (above, below) = (usize::from(span / 8), usize::from(span % 8));
         let Some(len) = 8usize.checked_sub(above + below).filter(|len| *len > 0) else {
             return Err(self.wrong("the bytes of a number"));
@@ -236,7 +277,9 @@ mod tests {
             (0.0, 0.0, 1),
             (3.0, 0.0, 3),
             (46.0, 44.0, 2),
-            (0.1, 0.0, 9),
+            (0.1, 0.0, 3),
+            (-12.345, 40.0, 4),
+            (1.0 / 3.0, 0.0, 9),
             (f64::MIN, f64::MAX, 2),
         ] {
             let mut out = Vec::new();

@@ -10,7 +10,7 @@
 //! together has one time and series in a row: then a sample takes three to five bytes. Every value comes back bit for
 //! bit: a short form is chosen only where it does. Version 1 wrote both differences and eight bytes of every sample.
 
-use operators::packed::{unzigzag, zigzag};
+use operators::packed::{from_thousandths, thousandths, unzigzag, whole, zigzag};
 use operators::sample::{Sample, SeriesId, TimeNs};
 
 const WHOLE: u8 = 1;
@@ -26,9 +26,6 @@ pub(super) const BYTES_MIN: usize = 1 + 1;
 pub(super) const BYTES_MIN_V1: usize = 1 + 1 + 8;
 /// Samples for which room is made at once.
 const BLOCK: usize = 1024;
-/// Numbers below it have a varint of at most seven bytes in zigzag form; longer ones are no shorter than eight bytes.
-const SHORT_END: f64 = (1_u64 << 48) as f64;
-
 /// Series and event time of the sample before.
 pub(super) type Before = (SeriesId, TimeNs);
 
@@ -74,19 +71,11 @@ fn write_sample(room: &mut [u8], sample: &Sample, before: Before) -> usize {
 /// A kind and a whole number that stand for the value, or kind 0.
 #[inline(always)]
 fn short_form(value: f64) -> (u8, i64) {
-    let nearest = |number: f64| (number + 0.5_f64.copysign(number)) as i64;
-    let scaled = value * 1000.0;
-    if scaled.abs() < SHORT_END {
-        let whole = value as i64;
-        if (whole as f64).to_bits() == value.to_bits() {
-            return (WHOLE, whole);
-        }
-        let thousandths = nearest(scaled);
-        if (thousandths as f64 / 1000.0).to_bits() == value.to_bits() {
-            return (THOUSANDTHS, thousandths);
-        }
+    match (whole(value), thousandths(value)) {
+        (Some(number), _) => (WHOLE, number),
+        (None, Some(number)) => (THOUSANDTHS, number),
+        (None, None) => (0, 0),
     }
-    (0, 0)
 }
 
 /// Writes a varint at `at`; gives the place behind it.
@@ -120,7 +109,7 @@ fn read_v2(bytes: &[u8], before: Before) -> Option<(Sample, usize)> {
     let time_ns = if head & TIME == 0 { 0 } else { signed()? };
     let value = match head & KIND_MASK {
         WHOLE => signed()? as f64,
-        THOUSANDTHS => signed()? as f64 / 1000.0,
+        THOUSANDTHS => from_thousandths(signed()?),
         0 => {
             at += 8;
             f64::from_le_bytes(*bytes.get(at - 8..)?.first_chunk()?)

@@ -13,7 +13,7 @@ use crate::sample::{DurationNs, TimeNs};
 /// Bytes of a block that takes no further pane.
 const BLOCK_BYTES_MAX: usize = 512;
 /// By how much the room of a block grows.
-const BLOCK_BYTES_STEP: usize = 48;
+const BLOCK_BYTES_STEP: usize = 32;
 /// Panes that a block can tell apart: as many as its mask has bits.
 const BLOCK_SPAN: i64 = 64;
 /// A pane of at most so many observations is packed as soon as two others have begun behind it; the rest waits for
