@@ -273,7 +273,7 @@ impl Decoder {
     /// The series of the metric `name`, the `place`-th of its message, if the shape has it.
     #[inline]
     pub(super) fn known_series(&self, shape: ShapeId, place: usize, name: &str) -> Option<SeriesId> {
-        self.shapes.series(shape, place, name)
+        self.shapes.series(shape, place, name.as_bytes())
     }
 
     /// The first series of a shape: the only one, of a format that spells each series out.

@@ -37,8 +37,8 @@ struct Class {
 /// All names and lists of a decoder.
 #[derive(Default)]
 pub(super) struct Classes {
-    names: Vec<Box<str>>,
-    ids: HashMap<Box<str>, NameId, super::Seeded>,
+    names: Vec<Box<[u8]>>,
+    ids: HashMap<Box<[u8]>, NameId, super::Seeded>,
     /// The list that a name was put in last.
     homes: Vec<Option<ClassId>>,
     classes: Vec<Class>,
@@ -54,6 +54,7 @@ impl Classes {
 
     /// The number of a name, a new one if need be.
     pub(super) fn intern(&mut self, name: &str) -> NameId {
+        let name = name.as_bytes();
         if let Some(id) = self.ids.get(name) {
             return *id;
         }
@@ -67,7 +68,7 @@ impl Classes {
 
     /// The place of `name`, which probably is `place`.
     #[inline]
-    pub(super) fn place(&self, class: ClassId, place: usize, name: &str) -> Option<usize> {
+    pub(super) fn place(&self, class: ClassId, place: usize, name: &[u8]) -> Option<usize> {
         let class = &self.classes[class.0 as usize];
         match class.names.get(place) {
             Some(id) if *self.names[*id as usize] == *name => Some(place),

@@ -134,11 +134,11 @@ const PLACES_LEN_MAX: usize = 8;
 /// Layouts that are tried when the guess was wrong.
 const RECENT_LEN: usize = 4;
 
-/// Learning costs as much as scanning so many messages.
-const PRICE: u32 = 16;
+/// Learning costs more than scanning as many messages as may be scanned before something is learned again.
+const PRICE: u32 = 64;
 
 /// So much may be spent at once.
-const CREDIT_MAX: u32 = PRICE * 2048;
+const CREDIT_MAX: u32 = PRICE * 512;
 
 /// All layouts of a decoder.
 pub(in crate::codec) struct Layouts {
@@ -149,6 +149,8 @@ pub(in crate::codec) struct Layouts {
     recent: [LayoutId; RECENT_LEN],
     /// Grows with every message, so that learning what never comes again stays a small part of the work.
     credit: u32,
+    /// Whether the next message that the full parser reads is to be learned, for a scanner that leaves that to it.
+    pub(in crate::codec) lesson: bool,
 }
 
 impl Default for Layouts {
@@ -159,6 +161,7 @@ impl Default for Layouts {
             bytes: 0,
             recent: [LayoutId::default(); RECENT_LEN],
             credit: CREDIT_MAX,
+            lesson: false,
         }
     }
 }
@@ -181,10 +184,14 @@ impl Layouts {
         self.recent[..=at].rotate_right(1);
     }
 
-    /// One more message was scanned. Whether what it looks like may be learned.
+    /// One more message was scanned. Whether what it looks like is to be learned; that is paid for then.
     pub(in crate::codec) fn may_learn(&mut self) -> bool {
         self.credit = (self.credit + 1).min(CREDIT_MAX);
-        self.credit >= PRICE
+        let may_learn = self.credit >= PRICE;
+        if may_learn {
+            self.credit -= PRICE;
+        }
+        may_learn
     }
 
     /// For tests: how many messages were scanned since this was asked last; nothing is learned from the next few.
@@ -206,7 +213,6 @@ impl Layouts {
         parts: &[(Part, std::ops::Range<usize>)],
         mut intern: impl FnMut(&str) -> NameId,
     ) -> Option<LayoutId> {
-        self.credit = self.credit.saturating_sub(PRICE);
         let key = key(text, parts);
         if let Some(number) = self.numbers.get(&key) {
             return Some(LayoutId(*number));

@@ -191,7 +191,7 @@ impl Shapes {
 
     /// The series of the metric `name`, probably the one at `place`.
     #[inline]
-    pub(super) fn series(&self, shape: ShapeId, place: usize, name: &str) -> Option<SeriesId> {
+    pub(in crate::codec) fn series(&self, shape: ShapeId, place: usize, name: &[u8]) -> Option<SeriesId> {
         let shape = &self.shapes[shape.0 as usize];
         shape.series.get(self.classes.place(shape.class?, place, name)?)
     }

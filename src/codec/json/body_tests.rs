@@ -188,7 +188,8 @@ fn alike() -> impl Strategy<Value = String> {
         4 => "17041104[0-9]{2}(\\.[0-9]{1,3})?",
         1 => select(vec!["\"2024-01-02T12:00:00Z\"", "\"soon\"", "null", "1e300"]).prop_map(String::from),
     ];
-    let names = select(vec!["a b c", "a b", "b a", "c", "a a", "a b c d", "d"]);
+    let long = "a_name_that_is_longer_than_thirty_two_bytes_1 a_name_that_is_longer_than_thirty_two_bytes_2";
+    let names = select(vec!["a b c", "a b", "b a", "c", "a a", "a b c d", "d", long, &long[46..]]);
     let target = (
         select(vec!["\"s\"", "\"s\"", "\"t\"", "\"u\"", ""]),
         select(vec![r#"{"h":"1","é":"ü"}"#, r#"{"h":"2"}"#, r#"{"h": "2"}"#, r#"{"h":"3","i":""}"#, ""]),

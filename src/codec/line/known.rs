@@ -1,12 +1,15 @@
 //! The first tier of the line protocol: lines that look like one seen before, byte by byte but for numbers and time.
 //!
 //! Measurement and tags are compared with those that came next last time, the bytes between two numbers with those that
-//! stood there last time. What does not fit, the full parser reads. No check for UTF-8 is needed: every byte of a line
+//! stood there last time. What does not fit, the [scanner](super::scan) or the full parser reads. No check for UTF-8 is needed: every byte of a line
 //! that is taken equals one that was checked before, or is a digit.
 
 use std::ops::Range;
 
+use operators::sample::TimeNs;
+
 use super::parse::Field;
+use super::scan;
 use super::time::Precision;
 use crate::codec::decoder::layout::{Form, Layout, LayoutId, Part};
 use crate::codec::decoder::shapes::{Kind, Spelling};
@@ -26,10 +29,12 @@ pub(super) fn line(bytes: &[u8], precision: Precision, decoder: &mut Decoder) ->
     let (shape, key_len) = target(bytes, decoder)?;
     let guess = decoder.shapes.layout(shape);
     let from = (bytes, key_len);
-    line_of(guess, shape, from, precision, decoder).or_else(|| {
-        let mut others = decoder.layouts.others(guess);
-        others.find_map(|layout| line_of(layout, shape, from, precision, decoder))
-    })
+    line_of(guess, shape, from, precision, decoder)
+        .or_else(|| {
+            let mut others = decoder.layouts.others(guess);
+            others.find_map(|layout| line_of(layout, shape, from, precision, decoder))
+        })
+        .or_else(|| scan::line(shape, from, precision, decoder))
 }
 
 /// The target, and the length of its spelling.
@@ -60,9 +65,7 @@ fn line_of(
 ) -> Option<Known> {
     let layout = decoder.layouts.get(id)?;
     let at = numbers(layout, bytes, key_len, &mut decoder.values)?;
-    let (time, at) = time(bytes, at)?;
-    let len = line_end(bytes, at)?;
-    let time_ns = time.map_or(Some(decoder.arrival_ns), |time| precision.nanoseconds(time).ok())?;
+    let (known, time_ns) = end(bytes, at, precision, decoder)?;
     let before = decoder.mark();
     decoder.messages += 1;
     if !decoder.accept_time(time_ns) || !decoder.push_values(shape, id, time_ns) {
@@ -70,7 +73,21 @@ fn line_of(
         return None;
     }
     decoder.shapes.came(shape);
-    Some(Known { len, has_time: time.is_some() })
+    Some(known)
+}
+
+/// What stands behind the fields: where the line ends, and its event time.
+#[inline]
+pub(super) fn end(
+    bytes: &[u8],
+    at: usize,
+    precision: Precision,
+    decoder: &Decoder,
+) -> Option<(Known, TimeNs)> {
+    let (time, at) = time(bytes, at)?;
+    let len = line_end(bytes, at)?;
+    let time_ns = time.map_or(Some(decoder.arrival_ns), |time| precision.nanoseconds(time).ok())?;
+    Some((Known { len, has_time: time.is_some() }, time_ns))
 }
 
 /// Reads all numbers of a line, and tells where they end.
@@ -79,23 +96,33 @@ fn numbers(layout: &Layout, bytes: &[u8], mut at: usize, values: &mut Vec<f64>) 
     values.resize(layout.numbers.len(), 0.0);
     for ((literal, form), into) in layout.numbers.iter().zip(values) {
         let start = literal.end(bytes, at)?;
-        let (value, end) = match form {
-            Form::Decimal => number::plain(bytes, start)?,
-            Form::Integer => {
-                let negative = *bytes.get(start)? == b'-';
-                let (magnitude, end) = number::whole(bytes, start + usize::from(negative))?;
-                let magnitude = i64::try_from(magnitude).ok()?;
-                ((if negative { -magnitude } else { magnitude }) as f64, end)
-            }
-            Form::Unsigned => {
-                let (value, end) = number::whole(bytes, start)?;
-                (value as f64, end)
-            }
-        };
-        at = end;
-        *into = value;
+        (*into, at) = number(*form, bytes, start)?;
     }
     layout.last.end(bytes, at)
+}
+
+/// Reads a number of this form, without the letter behind it.
+#[inline(always)]
+pub(super) fn number(form: Form, bytes: &[u8], start: usize) -> Option<(f64, usize)> {
+    match form {
+        Form::Decimal => number::plain(bytes, start),
+        Form::Integer => {
+            let (integer, end) = integer(bytes, start)?;
+            Some((integer as f64, end))
+        }
+        Form::Unsigned => {
+            let (integer, end) = number::whole(bytes, start)?;
+            Some((integer as f64, end))
+        }
+    }
+}
+
+#[inline]
+fn integer(bytes: &[u8], start: usize) -> Option<(i64, usize)> {
+    let negative = *bytes.get(start)? == b'-';
+    let (magnitude, end) = number::whole(bytes, start + usize::from(negative))?;
+    let magnitude = i64::try_from(magnitude).ok()?;
+    Some((if negative { -magnitude } else { magnitude }, end))
 }
 
 /// The time behind the fields, if there is one, and where it ends.
@@ -104,11 +131,8 @@ fn time(bytes: &[u8], at: usize) -> Option<(Option<i64>, usize)> {
     if bytes.get(at) != Some(&b' ') {
         return Some((None, at));
     }
-    let start = at + 1;
-    let negative = *bytes.get(start)? == b'-';
-    let (magnitude, end) = number::whole(bytes, start + usize::from(negative))?;
-    let magnitude = i64::try_from(magnitude).ok()?;
-    Some((Some(if negative { -magnitude } else { magnitude }), end))
+    let (time, end) = integer(bytes, at + 1)?;
+    Some((Some(time), end))
 }
 
 /// Where the next line begins, if this one ends at `at`.

@@ -18,11 +18,13 @@
 //!
 //! # Layout
 //! - [`parse`]: one line taken apart; [`lines`]: where lines end; [`time`]: precisions
-//! - [`known`]: lines that look like one before them, which are compared and not parsed
+//! - [`known`]: lines that look like one before them, which are compared and not parsed; [`scan`]: those of known fields in
+//!   another order
 
 mod known;
 mod lines;
 mod parse;
+mod scan;
 mod time;
 
 use operators::sample::Sample;
@@ -136,8 +138,9 @@ fn accept<'a>(
         }
     }
     decoder.shapes.came(shape);
-    // A line of numbers, all of which were taken, teaches what it looks like.
-    if decoder.samples.len() == before.0 + fields.len() && decoder.layouts.may_learn() {
+    // A line of numbers, all of which were taken, can teach what it looks like.
+    let is_lesson = std::mem::take(&mut decoder.layouts.lesson);
+    if is_lesson && decoder.samples.len() == before.0 + fields.len() {
         known::learn(text, line.key.len(), fields, shape, decoder);
     }
     keep_last(&mut decoder.samples, before.0);
