@@ -12,7 +12,7 @@
 //! - [`message`]: the documented message; [`raw`]: raw samples for queries and sinks
 //! - [`sinks`]: where samples are stored; [`delivery`]: feeds them from a log, with a cursor
 //! - [`collectors`]: what a producer measures; [`producer`]: collectors -> bus
-//! - [`telemetry`]: what the service counts about itself
+//! - [`telemetry`]: what the service counts about itself; `file_lock`: files that are ours alone
 
 pub mod alerts;
 pub mod arguments;
@@ -22,6 +22,7 @@ pub mod codec;
 pub mod collectors;
 pub mod delivery;
 pub mod feed;
+mod file_lock;
 pub mod health;
 pub mod http;
 pub mod intake;

@@ -60,7 +60,7 @@ mod tidy;
 mod time;
 mod whole;
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -78,6 +78,7 @@ use self::pending::Pending;
 use self::read::{Directory, FileReader};
 use self::text::Scratch;
 use super::{Position, Reader, Sink, SinkError, SinkStatus, bytes_text};
+use crate::file_lock;
 use crate::message::Message;
 
 /// Arrival time, nanoseconds since the epoch: what decides rotation and retention.
@@ -314,9 +315,11 @@ impl Drop for FileSink {
 fn lock(path: &Path) -> Result<File, SinkError> {
     let wrong = |why: String| SinkError::unusable(format!("storage.path: {}: {why}", path.display()));
     let file = File::create(path.join(".lock")).map_err(|error| wrong(error.to_string()))?;
-    match file.try_lock() {
+    match file_lock::lock(&file) {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(wrong("another process is writing there".into())),
-        Err(TryLockError::Error(error)) => Err(wrong(error.to_string())),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(wrong("another process is writing there".into()))
+        }
+        Err(error) => Err(wrong(error.to_string())),
     }
 }
