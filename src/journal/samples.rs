@@ -24,26 +24,22 @@ const BYTES_MAX: usize = 1 + 5 + 10 + 8;
 pub(super) const BYTES_MIN: usize = 1 + 1;
 /// Shortest encoding in version 1.
 pub(super) const BYTES_MIN_V1: usize = 1 + 1 + 8;
-/// Samples for which room is made at once.
-const BLOCK: usize = 1024;
+/// Samples that are written at once.
+const BLOCK: usize = 64;
 /// Series and event time of the sample before.
 pub(super) type Before = (SeriesId, TimeNs);
 
 /// Appends samples. Of `seq` nothing is written.
 pub(super) fn push(out: &mut Vec<u8>, samples: &[Sample], before: &mut Before) {
+    // Room for the longest encoding is there first, so that nothing in the loop can grow.
+    let mut room = [0; BLOCK * BYTES_MAX];
     for block in samples.chunks(BLOCK) {
-        // Room for the longest encoding is made first, so that nothing in the loop can grow.
-        let start = out.len();
-        out.resize(start + block.len() * BYTES_MAX, 0);
-        let (mut room, mut used) = (&mut out[start..], 0);
+        let mut used = 0;
         for sample in block {
-            // `room` holds BYTES_MAX for this sample and each that follows.
-            let len = write_sample(room, sample, *before);
+            used += write_sample(&mut room[used..], sample, *before);
             *before = (sample.series, sample.time_ns);
-            used += len;
-            room = &mut room[len..];
         }
-        out.truncate(start + used);
+        out.extend_from_slice(&room[..used]);
     }
 }
 
@@ -71,10 +67,9 @@ fn write_sample(room: &mut [u8], sample: &Sample, before: Before) -> usize {
 /// A kind and a whole number that stand for the value, or kind 0.
 #[inline(always)]
 fn short_form(value: f64) -> (u8, i64) {
-    match (whole(value), thousandths(value)) {
-        (Some(number), _) => (WHOLE, number),
-        (None, Some(number)) => (THOUSANDTHS, number),
-        (None, None) => (0, 0),
+    match whole(value) {
+        Some(number) => (WHOLE, number),
+        None => thousandths(value).map_or((0, 0), |number| (THOUSANDTHS, number)),
     }
 }
 
