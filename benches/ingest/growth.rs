@@ -20,7 +20,13 @@ pub fn run(counts: &[usize], workers: usize, options: &Options) -> Result<(), St
         let bodies = numbered(format, *count);
         // The count is rounded up to whole hosts.
         let series_max = SERIES_MAX.max(count + METRICS.len());
-        let setup = Setup { workers, bus_port: None, series_max, buffer_size: options.buffer_size };
+        let setup = Setup {
+            workers,
+            bus_port: None,
+            series_max,
+            buffer_size: options.buffer_size,
+            journal: options.journals[0],
+        };
         let service = Service::start(&options.binary, &setup);
         if !service.serves(format.path(), format.headers()) {
             return Err(format!("this binary does not serve {}", format.path()));

@@ -35,7 +35,7 @@ pub fn run(format: Format, workers: usize, options: &Options) -> Result<(), Stri
     let rate = if options.rate > 0.0 { options.rate } else { top_rate(format, workers, options)? / 2.0 };
     let pace = Pace { time: options.time, rate, connections: options.connections };
     let mut load = Load::prepare(format, options, pace);
-    let service = measure::start(format, workers, options, &load)?;
+    let service = measure::start(format, workers, options.journals[0], options, &load)?;
     fill(&service).map_err(|why| format!("history: {why}"))?;
     let history = SERIES as u64 * PANES as u64;
     service.wait_until_visible(history)?;
@@ -66,7 +66,7 @@ pub fn run(format: Format, workers: usize, options: &Options) -> Result<(), Stri
 pub fn top_rate(format: Format, workers: usize, options: &Options) -> Result<f64, String> {
     let pace = Pace { time: options.time, rate: 0.0, connections: options.connections };
     let mut load = Load::prepare(format, options, pace);
-    let service = measure::start(format, workers, options, &load)?;
+    let service = measure::start(format, workers, options.journals[0], options, &load)?;
     let done = measure::send(&mut load, &service, pace)?;
     let rate = done.samples as f64 / done.seconds;
     println!("{}, {workers} worker(s), flat out: {:.2} M samples/s", format.word(), rate / 1e6);

@@ -5,6 +5,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::bodies;
+use crate::figures::Figures;
 use crate::load::{Load, Pace, Sent};
 use crate::options::{Format, Options};
 use crate::publisher;
@@ -24,26 +25,40 @@ pub struct Done {
 }
 
 /// Flat out, or at the rate that is given.
-pub fn run(format: Format, workers: usize, options: &Options) -> Result<(), String> {
+pub fn run(
+    format: Format,
+    workers: usize,
+    journal: &'static str,
+    options: &Options,
+) -> Result<Figures, String> {
     let pace = Pace { time: options.time, rate: options.rate, connections: options.connections };
     let mut load = Load::prepare_flat_out(format, options, pace);
-    let service = start(format, workers, options, &load)?;
+    let service = start(format, workers, journal, options, &load)?;
     let idle = idle(&service, options);
     let done = send(&mut load, &service, pace)?;
     let how =
         if pace.rate > 0.0 { format!("{:.2} M samples/s asked", pace.rate / 1e6) } else { "flat out".into() };
-    print(&format!("{}, {workers} worker(s), {how}", format.word()), &service, &done);
+    print(&format!("{}, {workers} worker(s), journal {journal}, {how}", format.word()), &service, &done);
     print!("{idle}");
-    check(format, &service, &done, 0)
+    check(format, &service, &done, 0)?;
+    let samples = done.samples as f64;
+    Ok(Figures { samples_per_s: samples / done.seconds, cpu_ns: done.used.cpu_s() * 1e9 / samples })
 }
 
 /// A service for the load, if it serves the format.
-pub fn start(format: Format, workers: usize, options: &Options, load: &Load) -> Result<Service, String> {
+pub fn start(
+    format: Format,
+    workers: usize,
+    journal: &'static str,
+    options: &Options,
+    load: &Load,
+) -> Result<Service, String> {
     let setup = Setup {
         workers,
         bus_port: load.bus_port(),
         series_max: SERIES_MAX,
         buffer_size: options.buffer_size,
+        journal,
     };
     let service = Service::start(&options.binary, &setup);
     if format.is_http() && !service.serves(format.path(), format.headers()) {

@@ -80,6 +80,9 @@ pub enum Question {
     Growth(Vec<usize>),
 }
 
+/// What `journal.durability` may be.
+const JOURNALS: &[&str] = &["memory", "os", "fsync"];
+
 /// Everything given.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -97,12 +100,16 @@ pub struct Options {
     pub idle: Duration,
     /// `performance.buffer_size`, if not the default.
     pub buffer_size: Option<usize>,
+    /// `journal.durability`, one or several in turn.
+    pub journals: Vec<&'static str>,
+    /// Runs of each.
+    pub rounds: usize,
     pub binary: String,
 }
 
 const USAGE: &str = "expected formats (line json bus remote_write otlp zmtp), or options: --seconds N, --workers 1,2, \
     --rate SAMPLES_A_SECOND, --latency, --overload, --series 1000,10000, --sensors N, --connections N, --hwm MESSAGES, \
-    --idle SECONDS, --buffer-size N, --binary PATH";
+    --idle SECONDS, --buffer-size N, --journal memory,os,fsync, --rounds N, --binary PATH";
 
 impl Options {
     /// From the command line; cargo's own `--bench` is left out.
@@ -118,6 +125,8 @@ impl Options {
             hwm: 100_000,
             idle: Duration::ZERO,
             buffer_size: None,
+            journals: vec!["os"],
+            rounds: 1,
             binary: env!("CARGO_BIN_EXE_plantd-metric").into(),
         };
         let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
@@ -138,6 +147,9 @@ impl Options {
         if options.workers.is_empty() {
             options.workers.push(1);
         }
+        if options.question != Question::Cost && (options.journals.len() > 1 || options.rounds > 1) {
+            stop("--latency, --overload and --series: expected one --journal and one round, found more");
+        }
         options
     }
 
@@ -157,6 +169,8 @@ impl Options {
             "--hwm" => self.hwm = number(),
             "--idle" => self.idle = Duration::from_secs(number()),
             "--buffer-size" => self.buffer_size = Some(number() as usize),
+            "--journal" => self.journals = value.split(',').map(journal).collect(),
+            "--rounds" => self.rounds = number().max(1) as usize,
             "--binary" => self.binary = value.to_owned(),
             _ => stop(&format!("{USAGE}; found {name:?}")),
         }
@@ -164,6 +178,11 @@ impl Options {
             stop(&format!("--series: expected numbers with commas between them, found {value:?}"));
         }
     }
+}
+
+fn journal(word: &str) -> &'static str {
+    let known = JOURNALS.iter().copied().find(|known| *known == word);
+    known.unwrap_or_else(|| stop(&format!("--journal: expected {}, found {word:?}", JOURNALS.join(", "))))
 }
 
 /// Ends with a message, as a wrong command line does (sysexits.h).

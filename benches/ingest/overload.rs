@@ -25,7 +25,7 @@ pub fn run(format: Format, workers: usize, options: &Options) -> Result<(), Stri
     let rate = if options.rate > 0.0 { options.rate } else { top_rate(format, workers, &found)? * 2.0 };
     let pace = Pace { time: options.time, rate, connections: CONNECTIONS.max(options.connections) };
     let mut load = Load::prepare(format, options, pace);
-    let service = measure::start(format, workers, options, &load)?;
+    let service = measure::start(format, workers, options.journals[0], options, &load)?;
     let over = AtomicBool::new(false);
     let (done, resident, recovery) = thread::scope(|scope| {
         let watching = scope.spawn(|| watch(&service, &over));

@@ -32,13 +32,20 @@ pub struct Setup {
     pub series_max: usize,
     /// Of the queue between the intake and the workers; none for the default.
     pub buffer_size: Option<usize>,
+    /// `journal.durability`.
+    pub journal: &'static str,
 }
 
 impl Service {
-    /// Starts the binary with all functions, the journal at `os` in a folder of its own, one alert rule and no storage.
+    /// Starts the binary with all functions, the journal in a folder of its own, one alert rule and no storage. That folder
+    /// is in the target directory: what is temporary may be in memory, where a sync costs nothing.
     pub fn start(binary: &str, setup: &Setup) -> Service {
         let port = free_port();
-        let folder = tempfile::tempdir().expect("a folder for configuration and journal");
+        let target = env!("CARGO_TARGET_TMPDIR");
+        let folder = fs::create_dir_all(target).and_then(|()| tempfile::tempdir_in(target));
+        let folder = folder.unwrap_or_else(|why| {
+            panic!("expected a folder for configuration and journal in {target}: {why}")
+        });
         let path = folder.path().join("metric.yaml");
         fs::write(&path, config(setup, port, folder.path())).expect("the folder is writable");
         let child = Command::new(binary)
@@ -179,7 +186,7 @@ pub fn free_port() -> u16 {
 }
 
 fn config(setup: &Setup, http_port: u16, folder: &Path) -> String {
-    let Setup { workers, bus_port, series_max, buffer_size } = setup;
+    let Setup { workers, bus_port, series_max, buffer_size, journal: durability } = setup;
     let buffer_size = buffer_size.map_or(String::new(), |size| format!(", buffer_size: {size}"));
     let bus = match bus_port {
         Some(port) => format!("endpoint: \"tcp://127.0.0.1:{port}\""),
@@ -193,7 +200,7 @@ logging: {{ level: error }}
 bus: {{ {bus}, topics: ["metrics.*"] }}
 http: {{ listen: "127.0.0.1:{http_port}" }}
 windows: {{ series_max: {series_max}, series_per_service_max: {series_max} }}
-journal: {{ path: "{}", durability: os }}
+journal: {{ path: "{}", durability: {durability} }}
 storage: {{ type: none }}
 performance: {{ worker_count: {workers}{buffer_size} }}
 alerts:
