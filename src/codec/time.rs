@@ -33,7 +33,7 @@ impl Minute {
     /// and its length.
     #[inline]
     pub fn read(&self, bytes: &[u8]) -> Option<(TimeNs, usize)> {
-        let (minute, rest) = bytes.split_first_chunk()?;
+        let (minute, rest) = bytes.split_first_chunk::<MINUTE_LEN>()?;
         let [s0, s1, point, ..] = rest else { return None };
         let second = pair(*s0, *s1).filter(|second| *second < 60)?;
         let (fraction, end) = if *point == b'.' { number::digits(rest, 3, 0) } else { (0, 2) };
