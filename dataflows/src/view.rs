@@ -163,18 +163,23 @@ fn collect(
     {
         return Err(Unanswerable::TooFine { coarsest_ns });
     }
+    // Both come in time order, so what is there already is walked along, not looked up.
+    let mut known = pooled.iter_mut().peekable();
+    let mut fresh = Vec::new();
     history.windows(
         plan,
         range_ns,
         query.window_ns,
         query.with_values,
         shard.floor_ns,
-        |start_ns, window| match pooled.get_mut(&start_ns) {
-            Some(held) => held.pool(&window),
-            None => {
-                pooled.insert(start_ns, window);
+        |start_ns, window| {
+            while known.next_if(|(held_ns, _)| **held_ns < start_ns).is_some() {}
+            match known.next_if(|(held_ns, _)| **held_ns == start_ns) {
+                Some((_, held)) => held.pool(&window),
+                None => fresh.push((start_ns, window)),
             }
         },
     );
+    pooled.extend(fresh);
     Ok(())
 }
