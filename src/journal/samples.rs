@@ -4,13 +4,14 @@
 //! u8      kind of value (below) · 4: another time than the sample before · 8: not the series after that of the sample before
 //! signed  series less that before, with 8
 //! signed  event time less that before, with 4
-//! value   kind 0: eight bytes; 1: signed, a whole number; 2: signed, thousandths
+//! value   kind 0: eight bytes; 1: signed, a whole number; 2: four bytes, thousandths
 //! ```
 //! A signed number is a varint (LEB128) of its zigzag form. What is measured mostly has few decimals, and what comes
-//! together has one time and series in a row: then a sample takes three to five bytes. Every value comes back bit for
+//! together has one time and series in a row: then a sample takes five bytes. (Thousandths as varints would be a byte
+//! shorter, but their lengths can't be predicted, and that costs more than the byte.) Every value comes back bit for
 //! bit: a short form is chosen only where it does. Version 1 wrote both differences and eight bytes of every sample.
 
-use operators::packed::{from_thousandths, thousandths, unzigzag, whole, zigzag};
+use operators::packed::{from_thousandths, unzigzag, whole, zigzag};
 use operators::sample::{Sample, SeriesId, TimeNs};
 
 const WHOLE: u8 = 1;
@@ -55,22 +56,23 @@ fn write_sample(room: &mut [u8], sample: &Sample, before: Before) -> usize {
         head |= TIME;
         at = write_varint(room, at, zigzag(sample.time_ns.wrapping_sub(before.1)));
     }
-    let (kind, number) = short_form(sample.value);
-    room[0] = head | kind;
-    if kind == 0 {
-        room[at..at + 8].copy_from_slice(&sample.value.to_le_bytes());
-        return at + 8;
+    let value = sample.value;
+    let scaled = value * 1000.0;
+    if scaled.abs() < f64::from(i32::MAX) {
+        let nearest = (scaled + 0.5_f64.copysign(scaled)) as i32;
+        if from_thousandths(nearest.into()).to_bits() == value.to_bits() {
+            room[0] = head | THOUSANDTHS;
+            room[at..at + 4].copy_from_slice(&nearest.to_le_bytes());
+            return at + 4;
+        }
     }
-    write_varint(room, at, zigzag(number))
-}
-
-/// A kind and a whole number that stand for the value, or kind 0.
-#[inline(always)]
-fn short_form(value: f64) -> (u8, i64) {
-    match whole(value) {
-        Some(number) => (WHOLE, number),
-        None => thousandths(value).map_or((0, 0), |number| (THOUSANDTHS, number)),
+    if let Some(number) = whole(value) {
+        room[0] = head | WHOLE;
+        return write_varint(room, at, zigzag(number));
     }
+    room[0] = head;
+    room[at..at + 8].copy_from_slice(&value.to_le_bytes());
+    at + 8
 }
 
 /// Writes a varint at `at`; gives the place behind it.
@@ -104,7 +106,11 @@ fn read_v2(bytes: &[u8], before: Before) -> Option<(Sample, usize)> {
     let time_ns = if head & TIME == 0 { 0 } else { signed()? };
     let value = match head & KIND_MASK {
         WHOLE => signed()? as f64,
-        THOUSANDTHS => from_thousandths(signed()?),
+        THOUSANDTHS => {
+            at += 4;
+            let number = i32::from_le_bytes(*bytes.get(at - 4..)?.first_chunk()?);
+            from_thousandths(number.into())
+        }
         0 => {
             at += 8;
             f64::from_le_bytes(*bytes.get(at - 8..)?.first_chunk()?)
@@ -170,15 +176,16 @@ mod tests {
         let time_ns = 1_700_000_000_000_000_000;
         let first = sample(7, time_ns, 1.0);
         for (next, len) in [
-            (sample(8, time_ns, 0.0), 2),
-            (sample(8, time_ns, 42.0), 2),
-            (sample(8, time_ns, -12.345), 4),
-            (sample(8, time_ns, 85.2), 4),
+            (sample(8, time_ns, 0.0), 5),
+            (sample(8, time_ns, 42.0), 5),
+            (sample(8, time_ns, -12.345), 5),
+            (sample(8, time_ns, 85.2), 5),
             (sample(8, time_ns, 1_073_741_824.0), 6),
+            (sample(8, time_ns, -3_000_000.0), 5),
             (sample(8, time_ns, 0.1 + 0.2), 9),
             (sample(8, time_ns, -0.0), 9),
             (sample(8, time_ns, f64::MAX), 9),
-            (sample(5, time_ns + 1_000_000, 1.0), 6),
+            (sample(5, time_ns + 1_000_000, 1.0), 9),
         ] {
             let (one, both) = (bytes_of(&[first]), bytes_of(&[first, next]));
             assert_eq!(both.len() - one.len(), len, "{next:?}");
