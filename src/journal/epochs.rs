@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use dataflows::epoch::{Epoch, Request};
 use operators::catalog::Entry;
-use operators::packed::{unzigzag, zigzag};
+use operators::packed::{put_varint, unzigzag, zigzag};
 use operators::sample::{DEDUP, Sample};
 use operators::series::{SeriesKey, Target};
 
@@ -45,24 +45,24 @@ impl std::error::Error for Corrupt {}
 /// Appends the encoding of `epoch`. Of a sample's `seq` only [`DEDUP`] is set yet, and for all of a batch or none.
 pub fn encode(epoch: &Epoch, out: &mut Vec<u8>) {
     out.push(VERSION);
-    push_varint(out, epoch.number);
-    push_varint(out, zigzag(epoch.arrival_ns));
-    push_varint(out, zigzag(epoch.floor_ns));
-    push_varint(out, epoch.batches.len() as u64);
+    put_varint(out, epoch.number);
+    put_varint(out, zigzag(epoch.arrival_ns));
+    put_varint(out, zigzag(epoch.floor_ns));
+    put_varint(out, epoch.batches.len() as u64);
     let mut before = (0, 0);
     for batch in &epoch.batches {
         let flags = batch.first().map_or(0, |sample| sample.seq & DEDUP);
         debug_assert!(batch.iter().all(|sample| sample.seq & DEDUP == flags), "a batch is of one format");
         out.push(u8::from(flags != 0));
-        push_varint(out, batch.len() as u64);
+        put_varint(out, batch.len() as u64);
         samples::push(out, batch, &mut before);
     }
     push_entries(out, &epoch.entries);
-    push_varint(out, epoch.requests.len() as u64);
+    put_varint(out, epoch.requests.len() as u64);
     for Request { key, accepted, rejected } in &epoch.requests {
         out.extend_from_slice(&key.to_le_bytes());
-        push_varint(out, u64::from(*accepted));
-        push_varint(out, u64::from(*rejected));
+        put_varint(out, u64::from(*accepted));
+        put_varint(out, u64::from(*rejected));
     }
 }
 
@@ -118,31 +118,23 @@ pub fn decode_entries(bytes: &[u8]) -> Result<Vec<Entry>, Corrupt> {
     Ok(entries)
 }
 
-fn push_varint(out: &mut Vec<u8>, mut n: u64) {
-    while n >= 0x80 {
-        out.push(n as u8 | 0x80);
-        n >>= 7;
-    }
-    out.push(n as u8);
-}
-
 fn push_text(out: &mut Vec<u8>, text: &str) {
-    push_varint(out, text.len() as u64);
+    put_varint(out, text.len() as u64);
     out.extend_from_slice(text.as_bytes());
 }
 
 /// Entries of one target often stand together: it is written once for them.
 fn push_entries(out: &mut Vec<u8>, entries: &[Entry]) {
-    push_varint(out, entries.len() as u64);
+    put_varint(out, entries.len() as u64);
     let mut last: Option<&Arc<Target>> = None;
     for Entry { id, key: SeriesKey { target, metric } } in entries {
-        push_varint(out, u64::from(*id));
+        put_varint(out, u64::from(*id));
         if last == Some(target) {
             out.push(0);
         } else {
             out.push(1);
             push_text(out, &target.service);
-            push_varint(out, target.tags.len() as u64);
+            put_varint(out, target.tags.len() as u64);
             for (name, value) in &target.tags {
                 push_text(out, name);
                 push_text(out, value);

@@ -4,6 +4,8 @@
 //! Labels are numbers of symbols, pairs of name and value. They are spelled out as version 1.0 has them, because the
 //! next request may number its symbols in another way.
 
+use operators::packed::put_varint;
+
 use super::wire::{Fields, Value};
 use super::{
     LABELS, LABELS_BYTES_MAX, LABELS_KEY, Numbers, guessed, malformed, refuse, take_guessed, take_series,
@@ -157,7 +159,7 @@ impl Labels<'_> {
         while let Ok(Some((number, value))) = fields.field() {
             match value {
                 Value::Bytes(packed) if number == LABELS => refs.extend_from_slice(packed),
-                Value::Varint(one) if number == LABELS => push_varint(one, &mut refs),
+                Value::Varint(one) if number == LABELS => put_varint(&mut refs, one),
                 _ => {}
             }
         }
@@ -188,10 +190,10 @@ impl Labels<'_> {
             self.left -= len;
             let inner = 2 + len_of_len(name.len()) + name.len() + len_of_len(value.len()) + value.len();
             self.spelled.push(LABELS_KEY);
-            push_varint(inner as u64, &mut self.spelled);
+            put_varint(&mut self.spelled, inner as u64);
             for (key, text) in [(NAME_KEY, name), (VALUE_KEY, value)] {
                 self.spelled.push(key);
-                push_varint(text.len() as u64, &mut self.spelled);
+                put_varint(&mut self.spelled, text.len() as u64);
                 self.spelled.extend_from_slice(text);
             }
         }
@@ -213,13 +215,4 @@ impl<'a> Labels<'a> {
 /// Bytes that a length takes as a varint.
 fn len_of_len(len: usize) -> usize {
     (usize::BITS - (len | 1).leading_zeros()).div_ceil(7) as usize
-}
-
-#[inline]
-fn push_varint(mut number: u64, out: &mut Vec<u8>) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
 }
