@@ -104,7 +104,7 @@ impl AlertBoard {
                 active.insert(place, state(Some(transition.at_ns)));
                 (2, Some(Status::Firing))
             }
-            Kind::Resolved { .. } => {
+            Kind::Resolved { .. } | Kind::Retracted => {
                 active.remove(&place);
                 (3, Some(Status::Resolved))
             }
@@ -143,7 +143,7 @@ impl AlertBoard {
         let status = match moved.transition.kind {
             Kind::Pending | Kind::Cancelled => return None,
             Kind::Firing => Status::Firing,
-            Kind::Resolved { .. } => Status::Resolved,
+            Kind::Resolved { .. } | Kind::Retracted => Status::Resolved,
         };
         let texts = self.rules.iter().find(|texts| &*texts.name == rule)?;
         self.notification(moved, status, texts)

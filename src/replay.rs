@@ -169,6 +169,7 @@ impl Said<'_> {
         let status = match transition.kind {
             Kind::Firing => "firing",
             Kind::Resolved { .. } => "resolved",
+            Kind::Retracted => "retracted",
             Kind::Pending | Kind::Cancelled => return Ok(()),
         };
         let (Some(rule), Some(key)) = (self.names.get(moved.rule as usize), self.catalog.key(moved.series))

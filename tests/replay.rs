@@ -9,8 +9,8 @@ use std::time::Instant;
 use dataflows::epoch::Epoch;
 use dataflows::plan::Plan;
 use operators::alert::Timing;
-use operators::alerts::Rule;
 use operators::catalog::{Catalog, CatalogLimits};
+use operators::rule::{Level, Rule};
 use operators::sample::{MS, SECOND, Sample, TimeNs};
 use operators::series::{Target, TargetMatcher};
 use plantd_metric::journal::epochs::{self, KIND_EPOCH};
@@ -94,9 +94,9 @@ fn plan(workers: usize) -> Plan {
         name: name.into(),
         metric: "cpu_usage".into(),
         matcher: TargetMatcher::default(),
-        operator: ">".parse().expect("an operator"),
-        threshold,
-        timing: Timing { duration_ns: seconds * SECOND, stale_ns: 30 * SECOND },
+        level: Level::new(">".parse().expect("an operator"), threshold),
+        timing: Timing::new(seconds * SECOND, 30 * SECOND),
+        ..Rule::default()
     };
     Plan { workers, rules: vec![rule("high", 70.0, 3), rule("any", 99.0, 0)], ..Plan::default() }
 }

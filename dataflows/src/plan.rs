@@ -1,7 +1,7 @@
 //! What the engine runs, validated.
 
-use operators::alerts::Rule;
 use operators::closing::ClosingPlan;
+use operators::rule::Rule;
 use operators::tier::WindowPlan;
 
 /// Everything that the graph is made from.

@@ -201,7 +201,7 @@ proptest! {
                 let Some((newest_ns, _)) = samples.last().copied() else { continue };
                 let silent = end_ns - newest_ns >= window_plan().idle_timeout_ns;
                 let clock_ns = if silent { end_ns } else { newest_ns };
-                let holds = |value: f64| rule.operator.holds(value, rule.threshold);
+                let holds = |value: f64| rule.level.verdict(value);
                 let expected: Vec<TimeNs> = intervals(&samples, rule.timing, holds, clock_ns)
                     .iter().filter_map(|i| i.fire_ns).collect();
                 let fired: Vec<TimeNs> = transitions.iter()

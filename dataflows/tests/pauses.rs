@@ -13,8 +13,8 @@ use dataflows::epoch::Epoch;
 use dataflows::plan::Plan;
 use dataflows::restore::Snapshot;
 use operators::alert::Timing;
-use operators::alerts::Rule;
 use operators::catalog::Entry;
+use operators::rule::{Level, Rule};
 use operators::sample::{SECOND, Sample, SeriesId, TimeNs};
 use operators::series::{SeriesKey, Target, TargetMatcher};
 
@@ -29,9 +29,9 @@ fn rule() -> Rule {
         name: "high".into(),
         metric: "m".into(),
         matcher: TargetMatcher::default(),
-        operator: ">".parse().unwrap(),
-        threshold: 50.0,
-        timing: Timing { duration_ns: 20 * SECOND, stale_ns: 90 * SECOND },
+        level: Level::new(">".parse().unwrap(), 50.0),
+        timing: Timing::new(20 * SECOND, 90 * SECOND),
+        ..Rule::default()
     }
 }
 

@@ -21,10 +21,11 @@ use dataflows::epoch::Epoch;
 use dataflows::plan::Plan;
 use dataflows::restore::Snapshot;
 use dataflows::view::{self, WindowQuery};
-use operators::alerts::{AlertTransition, Rule};
+use operators::alerts::AlertTransition;
 use operators::catalog::Entry;
 use operators::closing::{ClosedWindow, ClosingPlan};
 use operators::function::Function;
+use operators::rule::{Level, Rule};
 use operators::sample::{DEDUP, MINUTE, SECOND, Sample, SeriesId, TimeNs};
 use proptest::prelude::*;
 use workload::{epochs, key, rules, script, window_plan};
@@ -435,7 +436,10 @@ fn a_checkpoint_that_nobody_takes_or_that_another_replaces_is_given_up() {
 #[test]
 fn alerts_of_rules_that_are_gone_are_counted_and_those_of_new_ones_begin() {
     let parts = some_parts();
-    let rule = |name: &str, threshold| Rule { name: name.into(), threshold, ..rules().remove(0) };
+    let rule = |name: &str, threshold: f64| {
+        let level = Level { bounds: threshold.into(), ..rules()[0].level };
+        Rule { name: name.into(), level, ..rules().remove(0) }
+    };
     for (rules, kept, dropped) in [
         (rules(), 5, 0),
         (rules().into_iter().rev().collect(), 5, 0),

@@ -3,12 +3,12 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use operators::alert::{Machine, Timing};
+use operators::alert::{Machine, Timing, Verdict};
 
 const MACHINES: usize = 10_000;
 
 fn machines(criterion: &mut Criterion) {
-    let timing = Timing { duration_ns: 300, stale_ns: 600 };
+    let timing = Timing::new(300, 600);
     let mut group = criterion.benchmark_group("machine");
     group.throughput(Throughput::Elements(MACHINES as u64));
     for (name, bad_of_100) in
@@ -21,7 +21,13 @@ fn machines(criterion: &mut Criterion) {
                 round += 1;
                 for (i, machine) in machines.iter_mut().enumerate() {
                     let bad = (i * 7919 + round as usize * 104_729) % 100 < bad_of_100;
-                    machine.sample(timing, round * 10, black_box(bad), 1.0, &mut |_| said += 1);
+                    machine.sample(
+                        timing,
+                        round * 10,
+                        if black_box(bad) { Verdict::Breach } else { Verdict::Quiet },
+                        1.0,
+                        &mut |_| said += 1,
+                    );
                 }
             });
         });

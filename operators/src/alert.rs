@@ -7,10 +7,13 @@
 //! not breach, or `stale_ns` after its last sample where a gap is longer than that (a sample exactly
 //! `stale_ns` later still continues it).
 //!
+//! Where the rule has a second threshold (hysteresis), a breach that has fired ends only when a value has passed
+//! that one, too.
+//!
 //! An alert *fires* at exactly `start + duration_ns` if the breach still holds at that moment, that is if
 //! `end > start + duration_ns`: a sample exactly at that deadline which does not breach cancels it, and so
 //! does data that ends exactly there. With `duration_ns = 0` it fires at its first sample. It is *resolved*
-//! at `end`.
+//! at `end`, or `keep_ns` later if no value that keeps it comes until then; one that comes exactly then still does.
 //!
 //! # When that is known
 //! [`Machine`] says each of it as soon as it is proven: by a sample, or by a clock that has passed the
@@ -28,18 +31,30 @@ use crate::series::SeriesKey;
 use crate::stable_hash::StableHash;
 
 /// The times of a rule. Negative ones count as zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timing {
     /// How long a breach must last to fire, in nanoseconds.
     pub duration_ns: DurationNs,
     /// How long a value holds when no newer sample comes, in nanoseconds. `DurationNs::MAX`: for ever.
     pub stale_ns: DurationNs,
+    /// How long an alert that fires goes on when its breach has ended, in nanoseconds.
+    pub keep_ns: DurationNs,
 }
 
 impl Timing {
+    /// An alert that ends with its breach.
+    pub fn new(duration_ns: DurationNs, stale_ns: DurationNs) -> Timing {
+        Timing { duration_ns, stale_ns, keep_ns: 0 }
+    }
+
     /// When a breach that started at `since_ns` fires, if it lasts.
     fn deadline(self, since_ns: TimeNs) -> TimeNs {
         since_ns.saturating_add(self.duration_ns.max(0))
+    }
+
+    /// When an alert whose breach ended at `cleared_ns` ends.
+    fn end_of_keep(self, cleared_ns: TimeNs) -> TimeNs {
+        cleared_ns.saturating_add(self.keep_ns.max(0))
     }
 
     /// When the value of a sample at `last_ns` holds no more, if no other comes.
@@ -63,6 +78,8 @@ pub enum Kind {
         /// Ended by silence, not by a sample.
         no_data: bool,
     },
+    /// What was said to fire has no reason any more: later knowledge of the samples took it away.
+    Retracted,
 }
 
 /// One change of one alert.
@@ -83,18 +100,31 @@ pub struct Transition {
     pub decided_by_ns: TimeNs,
 }
 
+/// What a rule says of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It breaches.
+    Breach,
+    /// It does not breach, but keeps an alert that fires firing.
+    Keep,
+    /// Neither.
+    Quiet,
+    /// There is no value from here on, though no sample is missing: a window without enough samples.
+    Nothing,
+}
+
 /// The state of one alert. 40 bytes.
 ///
 /// ```
-/// use operators::alert::{Kind, Machine, Timing};
+/// use operators::alert::{Kind, Machine, Timing, Verdict};
 /// use operators::sample::SECOND;
 ///
-/// let timing = Timing { duration_ns: 30 * SECOND, stale_ns: 60 * SECOND };
+/// let timing = Timing::new(30 * SECOND, 60 * SECOND);
 /// let (mut machine, mut said) = (Machine::new(), Vec::new());
-/// machine.sample(timing, 10 * SECOND, true, 91.0, &mut |change| said.push(change));
-/// machine.sample(timing, 25 * SECOND, true, 95.0, &mut |change| said.push(change));
+/// machine.sample(timing, 10 * SECOND, Verdict::Breach, 91.0, &mut |change| said.push(change));
+/// machine.sample(timing, 25 * SECOND, Verdict::Breach, 95.0, &mut |change| said.push(change));
 /// // Not breaching any more, but only after the deadline: it did last.
-/// machine.sample(timing, 55 * SECOND, false, 20.0, &mut |change| said.push(change));
+/// machine.sample(timing, 55 * SECOND, Verdict::Quiet, 20.0, &mut |change| said.push(change));
 /// let kinds: Vec<_> = said.iter().map(|change| (change.kind, change.at_ns / SECOND, change.value)).collect();
 /// assert_eq!(
 ///     kinds,
@@ -127,6 +157,19 @@ pub enum Machine {
         /// When it fired.
         fired_ns: TimeNs,
     },
+    /// A breach that has, and has ended, but the rule's `keep_ns` lets its alert go on.
+    Keeping {
+        /// Event time of its first sample.
+        since_ns: TimeNs,
+        /// Event time of its end.
+        cleared_ns: TimeNs,
+        /// Value of its newest sample.
+        value: f64,
+        /// When it fired.
+        fired_ns: TimeNs,
+        /// Whether it ended in silence.
+        no_data: bool,
+    },
 }
 
 impl Machine {
@@ -141,20 +184,21 @@ impl Machine {
         &mut self,
         timing: Timing,
         time_ns: TimeNs,
-        breaching: bool,
+        verdict: Verdict,
         value: f64,
         out: &mut impl FnMut(Transition),
     ) {
         // The usual case, first and cheap.
-        if !breaching && *self == Machine::Inactive {
+        if verdict != Verdict::Breach && *self == Machine::Inactive {
             return;
         }
         let time_ns = time_ns.max(self.last_ns().unwrap_or(time_ns));
         self.advance(timing, time_ns, out);
-        if breaching {
-            self.breach(timing, time_ns, value, out);
-        } else {
-            self.end(time_ns, time_ns, false, out);
+        match (verdict, &*self) {
+            (Verdict::Breach, _) | (Verdict::Keep, Machine::Firing { .. } | Machine::Keeping { .. }) => {
+                self.breach(timing, time_ns, value, out);
+            }
+            (verdict, _) => self.clear(timing, time_ns, time_ns, verdict == Verdict::Nothing, out),
         }
     }
 
@@ -167,7 +211,8 @@ impl Machine {
                 Machine::Pending { since_ns, last_ns, value } if due_ns < timing.end_of_data(last_ns) => {
                     self.fire(Machine::Firing { since_ns, last_ns, value, fired_ns: due_ns }, clock_ns, out);
                 }
-                _ => self.end(due_ns, clock_ns, true, out),
+                Machine::Keeping { no_data, .. } => self.end(due_ns, clock_ns, no_data, out),
+                _ => self.clear(timing, due_ns, clock_ns, true, out),
             }
         }
     }
@@ -176,22 +221,30 @@ impl Machine {
     /// for an inactive alert, or when that moment is never. Later samples only move it to later times, so one
     /// timer a machine is enough: when it goes off, advance, and set it again for what this says then.
     pub fn next_deadline(&self, timing: Timing) -> Option<TimeNs> {
-        self.due(timing)?.checked_add(1)
+        let said_ns = match *self {
+            // That its breach has ended is not said while the alert goes on.
+            Machine::Firing { last_ns, .. } => timing.end_of_keep(timing.end_of_data(last_ns)),
+            _ => self.due(timing)?,
+        };
+        said_ns.checked_add(1)
     }
 
     /// Event time at which the current breach started.
     pub fn since_ns(&self) -> Option<TimeNs> {
         match *self {
             Machine::Inactive => None,
-            Machine::Pending { since_ns, .. } | Machine::Firing { since_ns, .. } => Some(since_ns),
+            Machine::Pending { since_ns, .. }
+            | Machine::Firing { since_ns, .. }
+            | Machine::Keeping { since_ns, .. } => Some(since_ns),
         }
     }
 
-    /// Event time of the newest sample of the current breach.
+    /// Event time of the newest sample of the current breach, or of its end.
     pub fn last_ns(&self) -> Option<TimeNs> {
         match *self {
             Machine::Inactive => None,
             Machine::Pending { last_ns, .. } | Machine::Firing { last_ns, .. } => Some(last_ns),
+            Machine::Keeping { cleared_ns, .. } => Some(cleared_ns),
         }
     }
 
@@ -199,14 +252,16 @@ impl Machine {
     pub fn value(&self) -> Option<f64> {
         match *self {
             Machine::Inactive => None,
-            Machine::Pending { value, .. } | Machine::Firing { value, .. } => Some(value),
+            Machine::Pending { value, .. }
+            | Machine::Firing { value, .. }
+            | Machine::Keeping { value, .. } => Some(value),
         }
     }
 
     /// When it fired, while it does.
     pub fn fired_ns(&self) -> Option<TimeNs> {
         match *self {
-            Machine::Firing { fired_ns, .. } => Some(fired_ns),
+            Machine::Firing { fired_ns, .. } | Machine::Keeping { fired_ns, .. } => Some(fired_ns),
             Machine::Inactive | Machine::Pending { .. } => None,
         }
     }
@@ -219,12 +274,13 @@ impl Machine {
                 Some(timing.deadline(since_ns).min(timing.end_of_data(last_ns)))
             }
             Machine::Firing { last_ns, .. } => Some(timing.end_of_data(last_ns)),
+            Machine::Keeping { cleared_ns, .. } => Some(timing.end_of_keep(cleared_ns)),
         }
     }
 
-    /// A breaching sample, all that was due before it being said.
+    /// A sample that breaches, or keeps what fires, all that was due before it being said.
     fn breach(&mut self, timing: Timing, time_ns: TimeNs, value: f64, out: &mut impl FnMut(Transition)) {
-        match self {
+        match *self {
             Machine::Inactive => {
                 *self = Machine::Pending { since_ns: time_ns, last_ns: time_ns, value };
                 if timing.deadline(time_ns) > time_ns {
@@ -238,9 +294,11 @@ impl Machine {
                     return out(transition(Kind::Pending));
                 }
             }
-            Machine::Pending { last_ns, value: newest, .. }
-            | Machine::Firing { last_ns, value: newest, .. } => {
-                (*last_ns, *newest) = (time_ns, value);
+            Machine::Pending { since_ns, .. } => {
+                *self = Machine::Pending { since_ns, last_ns: time_ns, value }
+            }
+            Machine::Firing { since_ns, fired_ns, .. } | Machine::Keeping { since_ns, fired_ns, .. } => {
+                *self = Machine::Firing { since_ns, last_ns: time_ns, value, fired_ns };
             }
         }
         if let Machine::Pending { since_ns, .. } = *self
@@ -258,11 +316,36 @@ impl Machine {
         }
     }
 
+    /// The breach has ended at `at_ns`; an alert that fires goes on for as long as the rule says.
+    fn clear(
+        &mut self,
+        timing: Timing,
+        at_ns: TimeNs,
+        decided_by_ns: TimeNs,
+        no_data: bool,
+        out: &mut impl FnMut(Transition),
+    ) {
+        if let Machine::Firing { since_ns, value, fired_ns, .. } = *self {
+            *self = Machine::Keeping { since_ns, cleared_ns: at_ns, value, fired_ns, no_data };
+        }
+        match *self {
+            Machine::Keeping { cleared_ns, no_data, .. } => {
+                let end_ns = timing.end_of_keep(cleared_ns);
+                if end_ns <= at_ns {
+                    self.end(end_ns, decided_by_ns, no_data, out);
+                }
+            }
+            _ => self.end(at_ns, decided_by_ns, no_data, out),
+        }
+    }
+
     fn end(&mut self, at_ns: TimeNs, decided_by_ns: TimeNs, no_data: bool, out: &mut impl FnMut(Transition)) {
         let (kind, since_ns, value) = match std::mem::take(self) {
             Machine::Inactive => return,
             Machine::Pending { since_ns, value, .. } => (Kind::Cancelled, since_ns, value),
-            Machine::Firing { since_ns, value, .. } => (Kind::Resolved { no_data }, since_ns, value),
+            Machine::Firing { since_ns, value, .. } | Machine::Keeping { since_ns, value, .. } => {
+                (Kind::Resolved { no_data }, since_ns, value)
+            }
         };
         out(Transition { kind, at_ns, since_ns, value, decided_by_ns });
     }
@@ -296,46 +379,86 @@ pub struct Interval {
 
 /// All breaches in `samples` (time and value, in the order of event times), known at the moment when no
 /// sample before `end_clock_ns` will come any more (the last sample may be later, and counts too). Written
-/// from the definition, sharing nothing with [`Machine`]: to preview a rule on what is held, and as the
-/// oracle of its tests.
+/// from the definition, sharing nothing with [`Machine`]: the oracle of its tests.
 pub fn intervals(
     samples: &[(TimeNs, f64)],
     timing: Timing,
-    breaching: impl Fn(f64) -> bool,
+    judge: impl Fn(f64) -> Verdict,
     end_clock_ns: TimeNs,
 ) -> Vec<Interval> {
-    let (duration_ns, stale_ns) = (timing.duration_ns.max(0), timing.stale_ns.max(0));
-    let joined = |a: TimeNs, b: TimeNs| b.saturating_sub(a) <= stale_ns;
+    let verdict = |at: usize| judge(samples[at].1);
     let mut found = Vec::new();
     let mut first = 0;
     while first < samples.len() {
-        if !breaching(samples[first].1) {
+        if verdict(first) != Verdict::Breach {
             first += 1;
             continue;
         }
         let start_ns = samples[first].0;
-        let mut after = first + 1;
-        while after < samples.len()
-            && breaching(samples[after].1)
-            && joined(samples[after - 1].0, samples[after].0)
-        {
-            after += 1;
-        }
-        let last_ns = samples[after - 1].0;
-        let silent_ns = last_ns.saturating_add(stale_ns);
-        let (end_ns, no_data) = match samples.get(after) {
-            Some((next_ns, _)) if joined(last_ns, *next_ns) => (Some(*next_ns), false),
-            Some(_) => (Some(silent_ns), true),
-            None if end_clock_ns > silent_ns => (Some(silent_ns), true),
-            None => (None, false),
+        let deadline_ns = start_ns.saturating_add(timing.duration_ns.max(0));
+        let (mut last, mut fired) = (first, false);
+        let (end_ns, no_data, next) = loop {
+            let (after, ended) = breach_end(samples, timing, &judge, last, deadline_ns, end_clock_ns);
+            let last_ns = samples[after - 1].0;
+            // A sample at the deadline that breaches decides, even if another of the same time takes it back.
+            fired |= last_ns >= deadline_ns || ended.map_or(end_clock_ns, |(end_ns, _)| end_ns) > deadline_ns;
+            let Some((cleared_ns, no_data)) = ended else { break (None, false, after) };
+            if !fired || timing.keep_ns <= 0 {
+                break (Some(cleared_ns), no_data, after);
+            }
+            // It goes on if a value that keeps it comes until then, and before a quiet one at that very moment.
+            let till_ns = cleared_ns.saturating_add(timing.keep_ns);
+            let from = samples.partition_point(|(time_ns, _)| *time_ns < cleared_ns).max(after);
+            let deciding = (from..samples.len()).find(|at| {
+                matches!(verdict(*at), Verdict::Breach | Verdict::Keep) || samples[*at].0 >= till_ns
+            });
+            match deciding {
+                Some(at)
+                    if samples[at].0 <= till_ns
+                        && verdict(at) != Verdict::Quiet
+                        && verdict(at) != Verdict::Nothing =>
+                {
+                    last = at;
+                }
+                Some(at) => break (Some(till_ns), no_data, at),
+                None if end_clock_ns > till_ns => break (Some(till_ns), no_data, samples.len()),
+                None => break (None, false, samples.len()),
+            }
         };
-        let deadline_ns = start_ns.saturating_add(duration_ns);
-        // A sample at the deadline that breaches decides, even if another of the same time takes it back.
-        let lasted = last_ns >= deadline_ns || end_ns.unwrap_or(end_clock_ns) > deadline_ns;
-        found.push(Interval { start_ns, fire_ns: lasted.then_some(deadline_ns), end_ns, no_data });
-        first = after;
+        let fire_ns = fired.then_some(deadline_ns);
+        found.push(Interval { start_ns, fire_ns, end_ns, no_data: no_data && end_ns.is_some() });
+        first = next;
     }
     found
+}
+
+/// Where the breach ends that the sample at `last` is of: the first sample behind it, and if it is known when it ended
+/// and whether in silence.
+fn breach_end(
+    samples: &[(TimeNs, f64)],
+    timing: Timing,
+    judge: &impl Fn(f64) -> Verdict,
+    last: usize,
+    deadline_ns: TimeNs,
+    end_clock_ns: TimeNs,
+) -> (usize, Option<(TimeNs, bool)>) {
+    let stale_ns = timing.stale_ns.max(0);
+    let mut after = last + 1;
+    while let Some((time_ns, value)) = samples.get(after) {
+        let before_ns = samples[after - 1].0;
+        let joined = time_ns.saturating_sub(before_ns) <= stale_ns;
+        let fired = before_ns >= deadline_ns || *time_ns > deadline_ns;
+        let verdict = judge(*value);
+        if !joined {
+            return (after, Some((before_ns.saturating_add(stale_ns), true)));
+        }
+        if verdict != Verdict::Breach && !(verdict == Verdict::Keep && fired) {
+            return (after, Some((*time_ns, verdict == Verdict::Nothing)));
+        }
+        after += 1;
+    }
+    let silent_ns = samples[after - 1].0.saturating_add(stale_ns);
+    (after, (end_clock_ns > silent_ns).then_some((silent_ns, true)))
 }
 
 #[cfg(test)]

@@ -22,8 +22,8 @@ fn run(timing: Timing, steps: &[Step]) -> (Machine, Vec<Transition>) {
     for step in steps {
         let out = &mut |transition| said.push(transition);
         match *step {
-            Bad(time_ns, value) => machine.sample(timing, time_ns, true, value, out),
-            Good(time_ns) => machine.sample(timing, time_ns, false, 0.0, out),
+            Bad(time_ns, value) => machine.sample(timing, time_ns, Verdict::Breach, value, out),
+            Good(time_ns) => machine.sample(timing, time_ns, Verdict::Quiet, 0.0, out),
             Clock(clock_ns) => machine.advance(timing, clock_ns, out),
         }
     }
@@ -38,7 +38,7 @@ type Expect = (Kind, TimeNs, TimeNs, f64, TimeNs);
 
 /// `duration` 30, `stale` 20.
 fn check(name: &str, steps: &[Step], expect: &[Expect]) {
-    let timing = Timing { duration_ns: 30, stale_ns: 20 };
+    let timing = Timing::new(30, 20);
     let expect: Vec<Transition> = expect
         .iter()
         .map(|&(kind, at_ns, since_ns, value, decided_by_ns)| Transition {
@@ -122,7 +122,7 @@ fn a_flapping_alert_starts_anew_each_time() {
 #[test]
 fn no_duration_fires_at_the_first_sample() {
     for duration_ns in [0, -5] {
-        let timing = Timing { duration_ns, stale_ns: 20 };
+        let timing = Timing::new(duration_ns, 20);
         let (_, said) = run(timing, &[Good(1), Bad(5, 1.0), Bad(6, 2.0), Good(6)]);
         let kinds: Vec<_> = said.iter().map(|t| (t.kind, t.at_ns, t.since_ns, t.value)).collect();
         assert_eq!(kinds, [(Kind::Firing, 5, 5, 1.0), (RESOLVED, 6, 5, 2.0)]);
@@ -131,20 +131,25 @@ fn no_duration_fires_at_the_first_sample() {
 
 #[test]
 fn times_at_the_end_of_the_world_are_never() {
-    let forever = Timing { duration_ns: DurationNs::MAX, stale_ns: DurationNs::MAX };
+    let forever = Timing::new(DurationNs::MAX, DurationNs::MAX);
     let (machine, said) = run(forever, &[Bad(5, 1.0), Clock(TimeNs::MAX)]);
     assert_eq!((said.len(), machine.next_deadline(forever)), (1, None));
-    let keeps = Timing { duration_ns: 10, stale_ns: DurationNs::MAX };
+    let keeps = Timing::new(10, DurationNs::MAX);
     let (machine, said) = run(keeps, &[Bad(5, 1.0), Clock(TimeNs::MAX)]);
     assert_eq!((said.len(), machine.fired_ns(), machine.next_deadline(keeps)), (2, Some(15), None));
     // Extremes in every place do not panic.
     for time in [TimeNs::MIN, -1, 0, TimeNs::MAX] {
-        for timing in [forever, keeps, Timing { duration_ns: -1, stale_ns: TimeNs::MIN }] {
+        for timing in [forever, keeps, Timing::new(-1, TimeNs::MIN)] {
             run(
                 timing,
                 &[Bad(time, 1.0), Clock(time), Bad(TimeNs::MAX, 1.0), Good(time), Clock(TimeNs::MIN)],
             );
-            intervals(&[(TimeNs::MIN, 1.0), (time, 1.0), (TimeNs::MAX, 1.0)], timing, |_| true, time);
+            intervals(
+                &[(TimeNs::MIN, 1.0), (time, 1.0), (TimeNs::MAX, 1.0)],
+                timing,
+                |_| Verdict::Breach,
+                time,
+            );
         }
     }
 }
@@ -152,7 +157,7 @@ fn times_at_the_end_of_the_world_are_never() {
 #[test]
 fn the_machine_is_small_and_comes_back() {
     assert!(size_of::<Machine>() <= 40, "{} bytes", size_of::<Machine>());
-    let timing = Timing { duration_ns: 30, stale_ns: 20 };
+    let timing = Timing::new(30, 20);
     for steps in [&[][..], &[Bad(1, 0.1 + 0.2)], &[Bad(1, 1.0), Bad(20, 1e-300), Clock(35)]] {
         let (machine, _) = run(timing, steps);
         let json = serde_json::to_string(&machine).unwrap();
@@ -208,12 +213,22 @@ fn series() -> impl Strategy<Value = Vec<(TimeNs, f64)>> {
 }
 
 fn timing() -> impl Strategy<Value = Timing> {
-    (prop_oneof![Just(0), Just(10), 1..40_i64], prop_oneof![Just(10), 0..30_i64, Just(DurationNs::MAX)])
-        .prop_map(|(duration_ns, stale_ns)| Timing { duration_ns, stale_ns })
+    let stale = prop_oneof![Just(10), 0..30_i64, Just(DurationNs::MAX)];
+    (
+        prop_oneof![Just(0), Just(10), 1..40_i64],
+        stale,
+        prop_oneof![2 => Just(0), 1 => Just(10), 1 => 1..30_i64],
+    )
+        .prop_map(|(duration_ns, stale_ns, keep_ns)| Timing { duration_ns, stale_ns, keep_ns })
 }
 
-fn is_bad(value: f64) -> bool {
-    value >= 100.0
+fn judge(value: f64) -> Verdict {
+    match value {
+        100.0.. => Verdict::Breach,
+        _ if value % 5.0 == 1.0 => Verdict::Keep,
+        _ if value % 7.0 == 1.0 => Verdict::Nothing,
+        _ => Verdict::Quiet,
+    }
 }
 
 /// Everything said, with clocks given in between where `clocks` has them (none beyond the next sample), and
@@ -235,7 +250,7 @@ fn said(
             machine.advance(timing, clock_ns, &mut |t| all.push(t));
             assert_eq!(due, all.len() > length, "next_deadline is when advance has something to say");
         }
-        machine.sample(timing, *time_ns, is_bad(*value), *value, &mut |t| all.push(t));
+        machine.sample(timing, *time_ns, judge(*value), *value, &mut |t| all.push(t));
         before_ns = *time_ns;
     }
     machine.advance(timing, end_clock_ns, &mut |t| all.push(t));
@@ -272,12 +287,18 @@ fn as_intervals(said: &[Transition], duration_ns: DurationNs) -> Vec<Interval> {
 /// The value that `at_ns` has by the definition, for a breach from `since_ns`: what a transition has to
 /// carry.
 fn value_at(samples: &[(TimeNs, f64)], transition: &Transition) -> f64 {
-    let of_breach = |(time_ns, value): &&(TimeNs, f64)| *time_ns >= transition.since_ns && is_bad(*value);
+    // Of what keeps an alert firing the machine takes the value, too; before it fires there is none in a breach.
+    let of_breach = |(time_ns, value): &&(TimeNs, f64)| {
+        let fired = matches!(transition.kind, Kind::Resolved { .. });
+        let counts = judge(*value) == Verdict::Breach || (fired && judge(*value) == Verdict::Keep);
+        *time_ns >= transition.since_ns && counts
+    };
     let at = |time_ns: TimeNs| samples.iter().filter(of_breach).find(|s| s.0 == time_ns).map(|s| s.1);
     let before = samples.iter().filter(of_breach).rfind(|s| s.0 < transition.at_ns).map(|s| s.1);
     match transition.kind {
         Kind::Pending | Kind::Firing => at(transition.at_ns).or(before),
         Kind::Cancelled | Kind::Resolved { .. } => before.or(at(transition.at_ns)),
+        Kind::Retracted => unreachable!("a machine takes nothing back"),
     }
     .expect("a breach has a sample")
 }
@@ -289,7 +310,7 @@ proptest! {
     fn the_machine_says_what_the_definition_says(samples in series(), timing in timing(), more in 0..60_i64) {
         let end_clock_ns = samples.last().map_or(0, |s| s.0) + more;
         let (machine, all) = said(&samples, timing, &[], end_clock_ns);
-        let expect: Vec<Interval> = intervals(&samples, timing, is_bad, end_clock_ns)
+        let expect: Vec<Interval> = intervals(&samples, timing, judge, end_clock_ns)
             .into_iter()
             .map(|i| Interval { no_data: i.no_data && i.fire_ns.is_some(), ..i })
             .collect();

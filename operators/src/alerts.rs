@@ -21,28 +21,10 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator as _;
 
 use crate::alert::{Machine, Timing, Transition};
-use crate::condition::Operator;
+use crate::rule::Rule;
 use crate::sample::{DurationNs, Sample, SeriesId, TimeNs};
-use crate::series::TargetMatcher;
 use crate::stash::Stash;
 use crate::window::Control;
-
-/// An alert rule: what it watches, and when it fires.
-#[derive(Clone, Debug)]
-pub struct Rule {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Metric name or family.
-    pub metric: String,
-    /// Targets meant.
-    pub matcher: TargetMatcher,
-    /// How a value is compared.
-    pub operator: Operator,
-    /// With what.
-    pub threshold: f64,
-    /// For how long the comparison must hold, and how long a value holds.
-    pub timing: Timing,
-}
 
 /// A transition of the alert of one rule and series.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -253,7 +235,7 @@ impl Machines {
             let mut gone = watched.alerts.remove(at);
             self.alerts_len -= 1;
             // Without its rule an alert has no reason: values hold no longer.
-            let timing = Timing { duration_ns: TimeNs::MAX, stale_ns: 0 };
+            let timing = Timing::new(TimeNs::MAX, 0);
             gone.machine.advance(timing, TimeNs::MAX, &mut |transition| {
                 out(AlertTransition { rule, series, transition });
             });
@@ -270,8 +252,8 @@ impl Machines {
             let Alert { rule: number, machine, said, .. } = alert;
             let rule = &self.rules[*number as usize];
             for sample in &samples[behind..] {
-                let breaching = rule.operator.holds(sample.value, rule.threshold);
-                machine.sample(rule.timing, sample.time_ns, breaching, sample.value, &mut |transition| {
+                let verdict = rule.level.verdict(sample.value);
+                machine.sample(rule.timing, sample.time_ns, verdict, sample.value, &mut |transition| {
                     *said = transition.value;
                     out(AlertTransition { rule: *number, series, transition });
                 });
@@ -333,16 +315,18 @@ impl Machines {
 mod tests {
     use super::*;
     use crate::alert::Kind;
+    use crate::rule::Level;
     use crate::sample::SECOND;
+    use crate::series::TargetMatcher;
 
     fn rule(threshold: f64, seconds: i64) -> Rule {
         Rule {
             name: "r".into(),
             metric: "m".into(),
             matcher: TargetMatcher::default(),
-            operator: ">".parse().unwrap(),
-            threshold,
-            timing: Timing { duration_ns: seconds * SECOND, stale_ns: 300 * SECOND },
+            level: Level::new(">".parse().unwrap(), threshold),
+            timing: Timing::new(seconds * SECOND, 300 * SECOND),
+            ..Rule::default()
         }
     }
 

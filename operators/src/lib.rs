@@ -12,7 +12,8 @@
 //! - [`pane`]: samples of one series in one stretch of time, folded once
 //! - [`tier`]: widths and retentions of panes, a series' own clock; [`history`]: the panes of one series
 //! - [`aggregate`]: panes merged into a window; [`function`]: what is read off it, the table `FUNCTIONS`
-//! - [`condition`]: what an alert rule compares, the table `CONDITIONS`; [`alert`]: the life cycle of one alert
+//! - [`rule`]: what an alert rule watches; [`condition`]: how it compares, the table `CONDITIONS`; [`alert`]: the life
+//!   cycle of one alert
 //! - [`closing`]: the windows of finest panes that are closed, as rows
 //! - [`exchange`]: samples to the workers that own their series
 //! - [`window`], [`binding`], [`alerts`]: the timely and differential operators over all of that
@@ -31,6 +32,7 @@ pub mod function;
 pub mod history;
 pub mod packed;
 pub mod pane;
+pub mod rule;
 pub mod sample;
 pub mod series;
 pub mod sketch;

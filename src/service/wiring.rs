@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use dataflows::plan::Plan;
 use operators::alert::Timing;
-use operators::alerts::Rule;
 use operators::catalog::CatalogLimits;
 use operators::closing::ClosingPlan;
+use operators::rule::{Level, Rule};
 use operators::sample::DurationNs;
 use operators::series::TargetMatcher;
 use operators::tier::{Tier, WindowPlan};
@@ -68,9 +68,9 @@ fn rule(rule: &RuleSettings, stale_ns: DurationNs) -> Rule {
             tags: rule.tags.iter().map(|(n, v)| (n.clone(), v.clone())).collect(),
         },
         // The settings' operators are those of the conditions' table: a test holds them together.
-        operator: operator.expect("every operator of the settings is a condition"),
-        threshold: rule.threshold,
-        timing: Timing { duration_ns: ns(rule.duration), stale_ns },
+        level: Level::new(operator.expect("every operator of the settings is a condition"), rule.threshold),
+        timing: Timing::new(ns(rule.duration), stale_ns),
+        ..Rule::default()
     }
 }
 
@@ -364,7 +364,7 @@ mod tests {
         for word in settings::Operator::WORDS {
             let operator = settings::Operator::from_word(word).unwrap();
             let rule = rule(&RuleSettings { operator, ..RuleSettings::default() }, 0);
-            assert_eq!(rule.operator.symbol(), *word);
+            assert_eq!(rule.level.operator.symbol(), *word);
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dataflows::view::WindowQuery;
 use operators::alert::Timing;
-use operators::alerts::Rule;
+use operators::rule::{Level, Rule};
 use operators::sample::{DurationNs, HOUR, MINUTE, MS, SECOND, Sample, SeriesId, TimeNs};
 use operators::series::{SeriesKey, Target, TargetMatcher};
 use operators::tier::{Tier, WindowPlan};
@@ -151,9 +151,9 @@ impl Scenario {
             name: name.into(),
             metric: metric.into(),
             matcher,
-            operator: symbol.parse().map_err(|error| format!("{error}"))?,
-            threshold: number(threshold)?,
-            timing: Timing { duration_ns, stale_ns },
+            level: Level::new(symbol.parse().map_err(|error| format!("{error}"))?, number(threshold)?),
+            timing: Timing::new(duration_ns, stale_ns),
+            ..Rule::default()
         });
         Ok(())
     }

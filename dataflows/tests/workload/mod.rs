@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use dataflows::epoch::Epoch;
 use operators::alert::Timing;
-use operators::alerts::Rule;
 use operators::catalog::Entry;
+use operators::rule::{Level, Rule};
 use operators::sample::{MINUTE, SECOND, Sample, SeriesId, TimeNs};
 use operators::series::{SeriesKey, Target, TargetMatcher};
 use operators::tier::{Tier, WindowPlan};
@@ -30,9 +30,9 @@ pub fn rules() -> Vec<Rule> {
         name: format!("{metric} {symbol} {threshold}").into(),
         metric: metric.into(),
         matcher: TargetMatcher::default(),
-        operator: symbol.parse().unwrap(),
-        threshold,
-        timing: Timing { duration_ns: seconds * SECOND, stale_ns: 90 * SECOND },
+        level: Level::new(symbol.parse().unwrap(), threshold),
+        timing: Timing::new(seconds * SECOND, 90 * SECOND),
+        ..Rule::default()
     };
     vec![rule("m0", ">", 50.0, 20), rule("m1", "<=", 30.0, 0)]
 }

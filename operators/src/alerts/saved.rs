@@ -6,44 +6,27 @@
 //! varint  samples that ever came behind their machine (0 but in the first part)
 //! a series: varint number less the one before less 1, u8 (1: samples came), varint number of alerts
 //! signed  newest event time and last arrival, each less the arrival time, with 1
-//! an alert: varint rule x 8 + 4 (a timer is set) + 0 inactive, 1 pending, 2 firing
-//! signed  its timer less the arrival time, with 4
-//! signed  start and newest sample of its breach less the arrival time; value; when firing, start less when it fired
-//! an alert whose last transition had another value: 3 for its state; after its timer u8 its state and that value
+//! an alert: varint rule x 16 + 8 (a timer is set) + 0 inactive, 1 pending, 2 firing, 3 keeping
+//! signed  its timer less the arrival time, with 8
+//! signed  start and newest sample of its breach less the arrival time; value; when firing or keeping, start less when it fired; when keeping, its end for the newest sample, and u8 no data
+//! an alert whose last transition had another value: 7 for its state; after its timer u8 its state and that value
 //! ```
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
-use super::{Alert, Machines, Rule, Watched};
+use super::{Alert, Machines, Watched};
 use crate::alert::Machine;
 use crate::packed::{Reader, Unreadable, put_f64, put_signed, put_varint};
+use crate::rule::Rule;
 use crate::sample::{SeriesId, TimeNs};
-use crate::stable_hash::StableHash;
 
-const ARMED: u64 = 4;
-const STATE_MASK: u64 = 3;
+const ARMED: u64 = 8;
+const STATE_MASK: u64 = 7;
 /// Stands for the state where the value of the last transition is not that of the machine.
-const SAID: u64 = 3;
+const SAID: u64 = 7;
 /// The least bytes a series takes, and an alert.
 const ALERT_BYTES_MIN: usize = 1;
-
-impl Rule {
-    /// What the rule is, by which it is known again: the same for the same definition under the same name, in
-    /// every process, wherever it stands.
-    pub fn identity(&self) -> u128 {
-        let Rule { name, metric, matcher, operator, threshold, timing } = self;
-        let hash = StableHash::new().text("rule 1").text(name).text(metric);
-        let hash = match &matcher.service {
-            Some(service) => hash.number(1).text(service),
-            None => hash.number(0),
-        };
-        let hash = hash.number(matcher.tags.len() as i64);
-        let hash = matcher.tags.iter().fold(hash, |hash, (name, value)| hash.text(name).text(value));
-        let hash = hash.text(operator.symbol()).number(threshold.to_bits() as i64);
-        hash.number(timing.duration_ns).number(timing.stale_ns).finish()
-    }
-}
 
 /// What stands at the head of saved machines, and what all of a worker share.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -212,10 +195,11 @@ impl Alert {
             Machine::Inactive => 0,
             Machine::Pending { .. } => 1,
             Machine::Firing { .. } => 2,
+            Machine::Keeping { .. } => 3,
         };
         let said = self.machine.value().filter(|value| value.to_bits() != self.said.to_bits());
         let shown = if said.is_some() { SAID } else { state };
-        put_varint(out, u64::from(self.rule) << 3 | armed | shown);
+        put_varint(out, u64::from(self.rule) << 4 | armed | shown);
         if armed != 0 {
             put_signed(out, self.armed_ns.wrapping_sub(base_ns));
         }
@@ -224,20 +208,26 @@ impl Alert {
             put_f64(out, self.said);
         }
         if let Machine::Pending { since_ns, last_ns, value }
-        | Machine::Firing { since_ns, last_ns, value, .. } = self.machine
+        | Machine::Firing { since_ns, last_ns, value, .. }
+        | Machine::Keeping { since_ns, cleared_ns: last_ns, value, .. } = self.machine
         {
             put_signed(out, since_ns.wrapping_sub(base_ns));
             put_signed(out, last_ns.wrapping_sub(base_ns));
             put_f64(out, value);
         }
-        if let Machine::Firing { since_ns, fired_ns, .. } = self.machine {
+        if let Machine::Firing { since_ns, fired_ns, .. } | Machine::Keeping { since_ns, fired_ns, .. } =
+            self.machine
+        {
             put_signed(out, since_ns.wrapping_sub(fired_ns));
+        }
+        if let Machine::Keeping { no_data, .. } = self.machine {
+            out.push(u8::from(no_data));
         }
     }
 
     fn load(base_ns: TimeNs, reader: &mut Reader<'_>) -> Result<Alert, Unreadable> {
         let head = reader.varint()?;
-        let rule = u32::try_from(head >> 3).map_err(|_| reader.wrong("the number of a rule"))?;
+        let rule = u32::try_from(head >> 4).map_err(|_| reader.wrong("the number of a rule"))?;
         let armed = if head & ARMED == 0 { None } else { Some(base_ns.wrapping_add(reader.signed()?)) };
         let mut state = head & STATE_MASK;
         let mut said = None;
@@ -256,6 +246,11 @@ impl Alert {
                     let fired_ns = since_ns.wrapping_sub(reader.signed()?);
                     Machine::Firing { since_ns, last_ns, value, fired_ns }
                 }
+                3 => {
+                    let fired_ns = since_ns.wrapping_sub(reader.signed()?);
+                    let no_data = reader.byte()? != 0;
+                    Machine::Keeping { since_ns, cleared_ns: last_ns, value, fired_ns, no_data }
+                }
                 _ => return Err(reader.wrong("inactive, pending or firing")),
             };
         }
@@ -269,6 +264,7 @@ mod tests {
     use super::*;
     use crate::alert::Timing;
     use crate::alerts::{AlertCounters, AlertTransition};
+    use crate::rule::Level;
     use crate::sample::{SECOND, Sample};
     use crate::series::TargetMatcher;
     use crate::window::Control;
@@ -278,9 +274,9 @@ mod tests {
             name: name.into(),
             metric: "m".into(),
             matcher: TargetMatcher::default(),
-            operator: ">".parse().unwrap(),
-            threshold,
-            timing: Timing { duration_ns: 20 * SECOND, stale_ns: 90 * SECOND },
+            level: Level::new(">".parse().unwrap(), threshold),
+            timing: Timing::new(20 * SECOND, 90 * SECOND),
+            ..Rule::default()
         }
     }
 

@@ -5,14 +5,18 @@ use super::Condition;
 pub(super) const ABOVE: Condition = Condition {
     symbol: ">",
     words: &["gt", "above"],
-    holds: |value, threshold| value > threshold,
+    of_range: false,
+    holds: |value, bounds| value > bounds.lower,
+    quiet: |bounds| (f64::NEG_INFINITY, bounds.upper),
     complement: "<=",
 };
 
 pub(super) const ABOVE_OR_EQUAL: Condition = Condition {
     symbol: ">=",
     words: &["ge", "gte", "above_or_equal"],
-    holds: |value, threshold| value >= threshold,
+    of_range: false,
+    holds: |value, bounds| value >= bounds.lower,
+    quiet: |bounds| (f64::NEG_INFINITY, bounds.upper.next_down()),
     complement: "<",
 };
 

@@ -5,14 +5,18 @@ use super::Condition;
 pub(super) const BELOW: Condition = Condition {
     symbol: "<",
     words: &["lt", "below"],
-    holds: |value, threshold| value < threshold,
+    of_range: false,
+    holds: |value, bounds| value < bounds.lower,
+    quiet: |bounds| (bounds.lower, f64::INFINITY),
     complement: ">=",
 };
 
 pub(super) const BELOW_OR_EQUAL: Condition = Condition {
     symbol: "<=",
     words: &["le", "lte", "below_or_equal"],
-    holds: |value, threshold| value <= threshold,
+    of_range: false,
+    holds: |value, bounds| value <= bounds.lower,
+    quiet: |bounds| (bounds.lower.next_up(), f64::INFINITY),
     complement: ">",
 };
 

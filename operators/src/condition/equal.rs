@@ -1,18 +1,22 @@
 //! `==` and `!=`: the value is the threshold, or is not. Zero equals minus zero.
 
-use super::Condition;
+use super::{Condition, NOWHERE};
 
 pub(super) const EQUAL: Condition = Condition {
     symbol: "==",
     words: &["=", "eq", "equal"],
-    holds: |value, threshold| value == threshold,
+    of_range: false,
+    holds: |value, bounds| value == bounds.lower,
+    quiet: |_| NOWHERE,
     complement: "!=",
 };
 
 pub(super) const NOT_EQUAL: Condition = Condition {
     symbol: "!=",
     words: &["<>", "ne", "neq", "not_equal"],
-    holds: |value, threshold| value != threshold,
+    of_range: false,
+    holds: |value, bounds| value != bounds.lower,
+    quiet: |bounds| (bounds.lower, bounds.lower),
     complement: "==",
 };
 

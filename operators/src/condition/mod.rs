@@ -1,8 +1,8 @@
 //! What an alert rule compares: the table [`CONDITIONS`] and the [`Operator`] that a rule holds.
 //!
-//! To add a condition: a file with its row and its test, and the row in [`CONDITIONS`]. The rows here compare
-//! one value with one threshold and remember nothing; what needs more than that (a range, a time without
-//! samples, a baseline) adds a field to [`Condition`] for it, and the rows here say what they do there.
+//! To add a condition: a file with its row and its test, and the row in [`CONDITIONS`]. A row compares one value
+//! with one threshold, or with the two of a range, and remembers nothing. What the value is, a sample's, a
+//! window's, the time without samples, is the [`Signal`](crate::rule::Signal) of a rule.
 //!
 //! Values and thresholds are compared as they are, without a tolerance. A threshold is finite: the settings
 //! refuse others.
@@ -10,6 +10,7 @@
 mod above;
 mod below;
 mod equal;
+mod range;
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,11 +24,45 @@ pub struct Condition {
     pub symbol: &'static str,
     /// Other spellings, in lowercase; unique.
     pub words: &'static [&'static str],
-    /// Whether the condition holds for a value (first) and a threshold (second).
-    pub holds: fn(f64, f64) -> bool,
+    /// Whether it compares with a range of two thresholds.
+    pub of_range: bool,
+    /// Whether the condition holds for a value.
+    pub holds: fn(f64, Bounds) -> bool,
+    /// An interval, both ends included, in which it holds for no value; an empty one (its first end above its
+    /// second) where there is none worth knowing.
+    pub quiet: fn(Bounds) -> (f64, f64),
     /// The symbol of the condition that holds exactly when this one does not.
     pub complement: &'static str,
 }
+
+/// What a value is compared with: one threshold, or the two ends of a range.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bounds {
+    /// The threshold, or the lower end.
+    pub lower: f64,
+    /// The threshold, or the upper end.
+    pub upper: f64,
+}
+
+impl From<f64> for Bounds {
+    fn from(threshold: f64) -> Bounds {
+        Bounds { lower: threshold, upper: threshold }
+    }
+}
+
+impl fmt::Display for Bounds {
+    /// The threshold; for a range both, as `10 to 20`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.lower == self.upper {
+            write!(f, "{}", self.lower)
+        } else {
+            write!(f, "{} to {}", self.lower, self.upper)
+        }
+    }
+}
+
+/// No value at all: what [`Condition::quiet`] gives where it promises nothing.
+const NOWHERE: (f64, f64) = (f64::INFINITY, f64::NEG_INFINITY);
 
 /// Every condition there is.
 pub static CONDITIONS: &[Condition] = &[
@@ -37,6 +72,8 @@ pub static CONDITIONS: &[Condition] = &[
     below::BELOW_OR_EQUAL,
     equal::EQUAL,
     equal::NOT_EQUAL,
+    range::OUTSIDE,
+    range::INSIDE,
 ];
 
 /// A condition as a rule refers to it. Written and read as its symbol.
@@ -45,10 +82,20 @@ pub static CONDITIONS: &[Condition] = &[
 pub struct Operator(&'static Condition);
 
 impl Operator {
-    /// Whether `value` breaches `threshold`.
+    /// Whether `value` breaches the threshold, or the range.
     #[inline]
-    pub fn holds(self, value: f64, threshold: f64) -> bool {
-        (self.0.holds)(value, threshold)
+    pub fn holds(self, value: f64, bounds: impl Into<Bounds>) -> bool {
+        (self.0.holds)(value, bounds.into())
+    }
+
+    /// Values from the first to the second, both included, do not breach; nothing is said of others.
+    pub fn quiet(self, bounds: impl Into<Bounds>) -> (f64, f64) {
+        (self.0.quiet)(bounds.into())
+    }
+
+    /// Whether it compares with a range of two thresholds.
+    pub fn is_of_range(self) -> bool {
+        self.0.of_range
     }
 
     /// The symbol, such as `>`.
@@ -60,6 +107,13 @@ impl Operator {
     pub fn complement(self) -> Operator {
         // A row names a symbol of the table; the laws below check each.
         CONDITIONS.iter().find(|row| row.symbol == self.0.complement).map_or(self, Operator)
+    }
+}
+
+impl Default for Operator {
+    /// Above.
+    fn default() -> Operator {
+        Operator(&above::ABOVE)
     }
 }
 
@@ -125,7 +179,8 @@ impl std::error::Error for UnknownOperator {}
 #[cfg(test)]
 fn check(row: &Condition, cases: &[(f64, f64, bool)]) {
     for (value, threshold, expect) in cases {
-        assert_eq!((row.holds)(*value, *threshold), *expect, "{value} {} {threshold}", row.symbol);
+        let holds = (row.holds)(*value, Bounds::from(*threshold));
+        assert_eq!(holds, *expect, "{value} {} {threshold}", row.symbol);
     }
 }
 
@@ -190,6 +245,25 @@ mod tests {
     }
 
     #[test]
+    fn no_quiet_value_breaches() {
+        for row in CONDITIONS {
+            let operator = Operator(row);
+            let bounds = VALUES.iter().flat_map(|lower| {
+                VALUES
+                    .iter()
+                    .map(|upper| Bounds { lower: *lower, upper: *upper })
+                    .filter(|b| b.lower <= b.upper)
+            });
+            for bounds in bounds.filter(|b| row.of_range || b.lower == b.upper) {
+                let (from, till) = operator.quiet(bounds);
+                for value in VALUES.iter().filter(|value| (from..=till).contains(*value)) {
+                    assert!(!operator.holds(*value, bounds), "{value} {operator} {bounds}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_row_reads_back_what_it_writes() {
         for row in CONDITIONS {
             let json = serde_json::to_string(&Operator(row)).unwrap();
@@ -202,7 +276,10 @@ mod tests {
     fn an_unknown_operator_says_what_there_is() {
         for text in ["", "=>", "about", "> 5"] {
             let error = text.parse::<Operator>().unwrap_err().to_string();
-            assert_eq!(error, format!("expected an operator (> >= < <= == !=), found {text:?}"));
+            assert_eq!(
+                error,
+                format!("expected an operator (> >= < <= == != outside inside), found {text:?}")
+            );
         }
     }
 }
