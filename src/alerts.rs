@@ -2,44 +2,28 @@
 //!
 //! This room knows the texts of transitions; it decides nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use operators::alert::{Kind, Machine, alert_id};
-use operators::alerts::AlertTransition;
+use operators::alerts::{AlertTransition, Source};
 use operators::catalog::Catalog;
-use operators::sample::{SeriesId, TimeNs};
+use operators::rule::{Rule, RuleChange, Signal};
+use operators::sample::{SECOND, TimeNs};
 use operators::series::SeriesKey;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use crate::notify::receipt::Receipt;
 use crate::notify::{Notification, Status};
-
-/// The texts of a rule, and its threshold for the payload.
-#[derive(Clone, Debug)]
-pub struct RuleTexts {
-    /// Name.
-    pub name: Arc<str>,
-    /// Metric as the rule names it.
-    pub metric: Arc<str>,
-    /// Symbol of the comparison.
-    pub operator: String,
-    /// Threshold.
-    pub threshold: f64,
-    /// Severity.
-    pub severity: Arc<str>,
-    /// Message.
-    pub message: Arc<str>,
-}
 
 /// An alert that is pending or firing.
 #[derive(Clone, Debug)]
 pub struct Active {
     /// Stable identity of rule and series.
     pub id: u128,
-    /// The rule's number.
-    pub rule: u32,
+    /// The rule.
+    pub rule: Arc<Rule>,
     /// The series.
     pub key: SeriesKey,
     /// Whether it fires, or still waits for its duration.
@@ -62,75 +46,113 @@ struct State {
 
 /// The table.
 pub struct AlertBoard {
-    rules: Vec<RuleTexts>,
+    rules: RwLock<Rules>,
     catalog: Arc<Catalog>,
-    /// By rule and series. Most alerts come and go unseen, so what people read is looked up when they do.
-    active: Mutex<BTreeMap<(u32, SeriesId), State>>,
-    /// Transitions by kind: pending, cancelled, firing, resolved.
-    pub counts: [AtomicU64; 4],
+    /// By rule and source. Most alerts come and go unseen, so what people read is looked up when they do.
+    active: Mutex<BTreeMap<(u32, Source), State>>,
+    /// Transitions by kind: pending, cancelled, firing, resolved, retracted.
+    pub counts: [AtomicU64; 5],
 }
 
+/// Rules by number; those that are gone for as long as their last transitions may be on their way.
+#[derive(Default)]
+struct Rules {
+    all: BTreeMap<u32, Arc<Rule>>,
+    gone: VecDeque<u32>,
+}
+
+/// Rules that are gone and still known.
+const GONE_MAX: usize = 100_000;
+
 impl AlertBoard {
-    /// A board for `rules`, numbered by their place.
-    pub fn new(rules: Vec<RuleTexts>, catalog: Arc<Catalog>) -> AlertBoard {
-        AlertBoard { rules, catalog, active: Mutex::default(), counts: Default::default() }
+    /// A board without rules.
+    pub fn new(catalog: Arc<Catalog>) -> AlertBoard {
+        let (rules, active, counts) = Default::default();
+        AlertBoard { rules, catalog, active, counts }
+    }
+
+    /// Takes note of rules that come and go.
+    pub fn learn(&self, change: &RuleChange) {
+        let mut rules = self.rules.write();
+        rules.gone.extend(&change.removed);
+        while rules.gone.len() > GONE_MAX {
+            if let Some(number) = rules.gone.pop_front() {
+                rules.all.remove(&number);
+            }
+        }
+        for (number, rule) in &change.added {
+            rules.all.insert(*number, Arc::new(rule.clone()));
+        }
+    }
+
+    /// A rule, in force or gone not long ago.
+    pub fn rule(&self, number: u32) -> Option<Arc<Rule>> {
+        self.rules.read().all.get(&number).cloned()
+    }
+
+    /// The rules that are in force, by number.
+    pub fn rules(&self) -> Vec<(u32, Arc<Rule>)> {
+        let rules = self.rules.read();
+        let gone: HashSet<u32> = rules.gone.iter().copied().collect();
+        let in_force = rules.all.iter().filter(|(number, _)| !gone.contains(number));
+        in_force.map(|(number, rule)| (*number, rule.clone())).collect()
+    }
+
+    /// What a source is.
+    fn key(&self, source: Source) -> Option<SeriesKey> {
+        self.catalog.key(source.series()?)
     }
 
     /// Puts an alert back that was pending or firing when a checkpoint was made. `value` is that of its last transition.
-    pub fn restore(&self, rule: u32, series: SeriesId, machine: &Machine, value: f64) {
+    pub fn restore(&self, rule: u32, source: Source, machine: &Machine, value: f64) {
         if let Some(since_ns) = machine.since_ns() {
             let state = State { since_ns, fired_ns: machine.fired_ns(), value };
-            self.active.lock().insert((rule, series), state);
+            self.active.lock().insert((rule, source), state);
         }
     }
 
     /// Takes note of a transition; gives what receivers are to be told, if anything.
     pub fn apply(&self, moved: &AlertTransition) -> Option<Notification> {
-        let rule = self.rules.get(moved.rule as usize)?;
+        let rule = self.rule(moved.rule)?;
         let transition = moved.transition;
-        let place = (moved.rule, moved.series);
+        let place = (moved.rule, moved.source);
         let state = |fired_ns| State { since_ns: transition.since_ns, fired_ns, value: transition.value };
         let mut active = self.active.lock();
-        let (count, status) = match transition.kind {
-            Kind::Pending => {
-                active.insert(place, state(None));
-                (0, None)
-            }
-            Kind::Cancelled => {
-                active.remove(&place);
-                (1, None)
-            }
-            Kind::Firing => {
-                active.insert(place, state(Some(transition.at_ns)));
-                (2, Some(Status::Firing))
-            }
-            Kind::Resolved { .. } | Kind::Retracted => {
-                active.remove(&place);
-                (3, Some(Status::Resolved))
-            }
+        // A correction may speak of an earlier breach than the one that is shown.
+        let shown_ns = active.get(&place).map(|state| state.since_ns);
+        let (count, now) = match transition.kind {
+            Kind::Pending => (0, Some(state(None))),
+            Kind::Cancelled => (1, None),
+            Kind::Firing => (2, Some(state(Some(transition.at_ns)))),
+            Kind::Resolved { .. } => (3, None),
+            Kind::Retracted => (4, None),
         };
+        match now {
+            Some(state) if shown_ns.is_none_or(|shown_ns| shown_ns <= transition.since_ns) => {
+                active.insert(place, state);
+            }
+            None if shown_ns == Some(transition.since_ns) => {
+                active.remove(&place);
+            }
+            _ => {}
+        }
         drop(active);
         self.counts[count].fetch_add(1, Ordering::Relaxed);
-        self.notification(moved, status?, rule)
+        self.notification(moved, status(transition.kind)?, &rule)
     }
 
     /// What receivers are told of a transition.
-    fn notification(
-        &self,
-        moved: &AlertTransition,
-        status: Status,
-        rule: &RuleTexts,
-    ) -> Option<Notification> {
-        let (key, transition) = (self.catalog.key(moved.series)?, moved.transition);
+    fn notification(&self, moved: &AlertTransition, status: Status, rule: &Rule) -> Option<Notification> {
+        let (key, transition) = (self.key(moved.source)?, moved.transition);
         Some(Notification {
             id: alert_id(&rule.name, &key),
             rule: rule.name.clone(),
             target: key.target,
             metric: key.metric,
-            severity: rule.severity.clone(),
-            message: rule.message.clone(),
+            severity: rule.texts.severity.clone(),
+            message: rule.texts.message.clone(),
             value: transition.value,
-            threshold: rule.threshold,
+            threshold: threshold(rule, transition.value),
             time_ns: transition.at_ns,
             started_ns: transition.since_ns,
             status,
@@ -140,12 +162,10 @@ impl AlertBoard {
 
     /// What receivers are to be told of a transition that the table knows already.
     pub fn told_again(&self, rule: &str, moved: &AlertTransition) -> Option<Notification> {
-        let status = match moved.transition.kind {
-            Kind::Pending | Kind::Cancelled => return None,
-            Kind::Firing => Status::Firing,
-            Kind::Resolved { .. } | Kind::Retracted => Status::Resolved,
-        };
-        let texts = self.rules.iter().find(|texts| &*texts.name == rule)?;
+        let status = status(moved.transition.kind)?;
+        let rules = self.rules.read();
+        // The newest of the name: numbers change with what a rule is, and texts with the configuration.
+        let texts = rules.all.values().rev().find(|texts| *texts.name == *rule)?;
         self.notification(moved, status, texts)
     }
 
@@ -156,12 +176,12 @@ impl AlertBoard {
 
     /// Alerts that are pending or firing, firing ones first.
     pub fn active(&self) -> Vec<Active> {
-        let states: Vec<((u32, SeriesId), State)> =
+        let states: Vec<((u32, Source), State)> =
             self.active.lock().iter().map(|(place, state)| (*place, *state)).collect();
-        let shown = states.into_iter().filter_map(|((rule, series), state)| {
-            let key = self.catalog.key(series)?;
+        let shown = states.into_iter().filter_map(|((number, source), state)| {
+            let (key, rule) = (self.key(source)?, self.rule(number)?);
             Some(Active {
-                id: alert_id(&self.rules.get(rule as usize)?.name, &key),
+                id: alert_id(&rule.name, &key),
                 rule,
                 key,
                 firing: state.fired_ns.is_some(),
@@ -174,10 +194,24 @@ impl AlertBoard {
         active.sort_by_key(|alert| (!alert.firing, alert.since_ns));
         active
     }
+}
 
-    /// The rules.
-    pub fn rules(&self) -> &[RuleTexts] {
-        &self.rules
+/// What receivers call a transition of this kind, if they are told.
+fn status(kind: Kind) -> Option<Status> {
+    match kind {
+        Kind::Pending | Kind::Cancelled => None,
+        Kind::Firing => Some(Status::Firing),
+        // Its reason is gone.
+        Kind::Resolved { .. } | Kind::Retracted => Some(Status::Resolved),
+    }
+}
+
+/// The threshold that a value is beyond: of a range, the nearer end.
+pub fn threshold(rule: &Rule, value: f64) -> f64 {
+    match rule.signal {
+        Signal::Absent { for_ns } | Signal::Stale { for_ns } => for_ns as f64 / SECOND as f64,
+        _ if value > rule.level.bounds.upper => rule.level.bounds.upper,
+        _ => rule.level.bounds.lower,
     }
 }
 
@@ -192,22 +226,29 @@ mod tests {
     fn the_board_shows_what_is_pending_and_firing() {
         let catalog = Arc::new(Catalog::new(CatalogLimits::default()));
         let series = catalog.resolve(&Arc::new(Target::new("s", [])), "m").unwrap();
-        let texts = RuleTexts {
-            name: "r".into(),
-            metric: "m".into(),
-            operator: ">".into(),
-            threshold: 1.0,
-            severity: "warning".into(),
-            message: "".into(),
-        };
-        let board = AlertBoard::new(vec![texts], catalog);
-        let seen = |kind, at_ns| {
-            let transition = Transition { kind, at_ns, since_ns: 5, value: 2.0, decided_by_ns: at_ns };
-            board.apply(&AlertTransition { rule: 0, series, transition });
+        let rule = Rule { name: "r".into(), metric: "m".into(), ..Rule::default() };
+        let board = AlertBoard::new(catalog);
+        board.learn(&RuleChange { removed: Vec::new(), added: vec![(0, rule)] });
+        assert_eq!(board.rules().len(), 1);
+        let seen = |kind, since_ns, at_ns| {
+            let transition = Transition { kind, at_ns, since_ns, value: 2.0, decided_by_ns: at_ns };
+            board.apply(&AlertTransition { rule: 0, source: Source::Series(series), transition });
             board.active().iter().map(|a| (a.firing, a.since_ns, a.fired_ns)).collect::<Vec<_>>()
         };
-        assert_eq!(seen(Kind::Pending, 5), [(false, 5, None)]);
-        assert_eq!(seen(Kind::Firing, 9), [(true, 5, Some(9))]);
-        assert_eq!(seen(Kind::Resolved { no_data: false }, 12), []);
+        assert_eq!(seen(Kind::Pending, 5, 5), [(false, 5, None)]);
+        assert_eq!(seen(Kind::Firing, 5, 9), [(true, 5, Some(9))]);
+        // Corrections of an earlier breach leave this one as it is.
+        let resolved = Kind::Resolved { no_data: false };
+        assert_eq!(seen(Kind::Firing, 1, 2), [(true, 5, Some(9))]);
+        assert_eq!(seen(resolved, 1, 3), [(true, 5, Some(9))]);
+        assert_eq!(seen(Kind::Retracted, 5, 9), []);
+        assert_eq!(seen(Kind::Firing, 6, 9), [(true, 6, Some(9))]);
+        assert_eq!(seen(resolved, 6, 12), []);
+        board.learn(&RuleChange { removed: vec![0], added: Vec::new() });
+        assert_eq!(
+            (board.rules().len(), board.rule(0).is_some()),
+            (0, true),
+            "its last words may be on their way"
+        );
     }
 }

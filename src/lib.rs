@@ -8,7 +8,7 @@
 //! - [`journal`]: the log of epochs on disk; [`keeper`]: writes, syncs and shortens it; [`checkpoint`]: state at
 //!   one epoch; [`recovery`]: both -> state, at the start; [`requests`]: which must not count twice
 //! - [`http`]: the API; [`health`]: asking a running one
-//! - [`alerts`]: the table of alerts; [`notify`]: transitions -> receivers
+//! - [`rulebook`]: which rules are in force; [`alerts`]: the table of alerts; [`notify`]: transitions -> receivers
 //! - [`message`]: the documented message; [`raw`]: raw samples for queries and sinks
 //! - [`sinks`]: where samples are stored; [`delivery`]: feeds them from a log, with a cursor
 //! - [`collectors`]: what a producer measures; [`producer`]: collectors -> bus
@@ -36,6 +36,7 @@ pub mod raw;
 pub mod recovery;
 pub mod replay;
 pub mod requests;
+pub mod rulebook;
 pub mod service;
 pub mod settings;
 pub mod sinks;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
+use dataflows::plan::Plan;
 use plantd_metric::arguments::{Arguments, JournalTask};
 use plantd_metric::bus::topics::TopicTally;
 use plantd_metric::bus::{Receiver, ReceiverConfig};
@@ -121,7 +122,7 @@ fn journal(task: &JournalTask, settings: &Settings) -> ExitCode {
             repair::repair(&files, &config).map(|done| (done.to_string(), 0)).map_err(|e| e.to_string())
         }
         JournalTask::Replay(how) => {
-            let plan = wiring::plan(settings);
+            let plan = Plan { rules: wiring::rules(settings), ..wiring::plan(settings) };
             let out = &mut std::io::stdout().lock();
             replay::replay(files, &segments, plan, how.speed, out)
                 .map(|summary| (summary.to_string(), u8::from(summary.missing > 0)))

@@ -23,7 +23,7 @@ use crate::notify::Notifier;
 use crate::notify::receipt::Receipts;
 
 /// Record kind of what an epoch has to say.
-const SAID: u8 = 3;
+const SAID: u8 = 4;
 /// Items that wait to be written; beyond, nothing new is taken in until they are.
 const WAITING_MAX: usize = 1_000_000;
 /// Time between two syncs, and between two tries to write.
@@ -197,7 +197,7 @@ impl Outbox {
             let (due, upto, closed) = self.next(synced + SYNC_INTERVAL);
             for (epoch, mut saying) in due {
                 // From several workers, in any order; of one alert and of one window they come in order.
-                saying.transitions.sort_by_key(|moved| (moved.series, moved.rule));
+                saying.transitions.sort_by_key(|moved| (moved.source, moved.rule));
                 saying.windows.sort_by_key(|window| (window.series, window.start_ns));
                 let fresh = epoch > self.log.appended();
                 if fresh && !self.write(epoch, &mut saying, board) {
@@ -256,7 +256,7 @@ impl Outbox {
         let mut rules: Vec<u32> = saying.transitions.iter().map(|moved| moved.rule).collect();
         rules.sort_unstable();
         rules.dedup();
-        let name = |rule: u32| board.rules().get(rule as usize).map(|texts| texts.name.to_string());
+        let name = |rule: u32| board.rule(rule).map(|rule| rule.name.to_string());
         let said = Said {
             rules: rules.into_iter().filter_map(|rule| Some((rule, name(rule)?))).collect(),
             transitions: saying.transitions.clone(),

@@ -11,7 +11,9 @@ use dataflows::epoch::Epoch;
 use dataflows::plan::Plan;
 use dataflows::restore::Snapshot;
 use operators::catalog::{Catalog, Entry};
+use operators::rule::RuleChange;
 use operators::sample::TimeNs;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::alerts::AlertBoard;
@@ -23,6 +25,7 @@ use crate::journal::recovery::Recovered;
 use crate::keeper::Keeper;
 use crate::outbox::Outbox;
 use crate::requests::RememberedRequest;
+use crate::rulebook::RuleBook;
 
 /// Record kind of a checkpoint's head.
 pub const HEAD: u8 = 1;
@@ -61,8 +64,6 @@ pub struct Recovery {
     pub damaged_records: u64,
     /// Bytes of a write that had not been finished, and of which nobody had been told.
     pub torn_bytes: u64,
-    /// Alert machines whose rule is gone.
-    pub dropped_alerts: u64,
     /// How long it took, in seconds.
     pub seconds: f64,
     /// The last epoch.
@@ -83,6 +84,8 @@ pub struct Restorer<'a> {
     pub outbox: &'a Outbox,
     /// The alerts.
     pub board: &'a AlertBoard,
+    /// The rules.
+    pub book: &'a Mutex<RuleBook>,
 }
 
 /// A checkpoint in memory.
@@ -129,10 +132,10 @@ impl Restorer<'_> {
                     tracing::error!(%misplaced, "a catalog entry of the checkpoint");
                 }
                 self.outbox.resume(head.epoch);
-                for (rule, series, machine, said) in snapshot.machines() {
-                    self.board.restore(rule, series, &machine, said);
+                self.learn(&RuleChange { removed: Vec::new(), added: snapshot.rules().to_vec() });
+                for (rule, source, machine, said) in snapshot.alerts() {
+                    self.board.restore(rule, source, &machine, said);
                 }
-                recovery.dropped_alerts = snapshot.restored().machines_dropped;
                 let engine = Engine::start_from(snapshot, callbacks, self.keeper.log().appended())?;
                 (engine, requests)
             }
@@ -208,6 +211,9 @@ impl Restorer<'_> {
                 floor_ns: epoch.floor_ns,
                 ..Epoch::default()
             };
+            if let Some(rules) = &epoch.rules {
+                self.learn(rules);
+            }
             self.intake.resume(&meta, epoch.requests.iter().copied().map(remembered));
             recovery.replayed_epochs += 1;
             recovery.replayed_samples += epoch.len() as u64;
@@ -218,6 +224,11 @@ impl Restorer<'_> {
         let end = last.number.max(upto);
         self.fill(engine, &mut last, end + 1, recovery);
         Ok(last)
+    }
+
+    fn learn(&self, rules: &RuleChange) {
+        self.board.learn(rules);
+        self.book.lock().note(rules);
     }
 
     fn name(&self, entries: &[Entry]) {

@@ -120,7 +120,8 @@ pub fn replay(
         summary.epochs.1 = epoch.number;
         summary.samples += epoch.len() as u64;
         number += 1;
-        engine.submit(Arc::new(Epoch { number, ..epoch }));
+        // The rules of the plan, not those that were in force.
+        engine.submit(Arc::new(Epoch { number, rules: None, ..epoch }));
         said.say(&gathered, engine.completed())?;
     }
     engine.wait_for(number);
@@ -153,7 +154,7 @@ impl Said<'_> {
             std::mem::replace(&mut *gathered, later)
         };
         for mut transitions in due.into_values() {
-            transitions.sort_by_key(|moved| (moved.series, moved.rule));
+            transitions.sort_by_key(|moved| (moved.source, moved.rule));
             for moved in &transitions {
                 self.say_one(moved)?;
             }
@@ -172,8 +173,10 @@ impl Said<'_> {
             Kind::Retracted => "retracted",
             Kind::Pending | Kind::Cancelled => return Ok(()),
         };
-        let (Some(rule), Some(key)) = (self.names.get(moved.rule as usize), self.catalog.key(moved.series))
-        else {
+        let (Some(rule), Some(key)) = (
+            self.names.get(moved.rule as usize),
+            moved.source.series().and_then(|series| self.catalog.key(series)),
+        ) else {
             return Ok(());
         };
         let time = |ns: TimeNs| crate::http::params::rfc3339(ns);

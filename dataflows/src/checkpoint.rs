@@ -8,7 +8,7 @@
 //!
 //! A part is
 //! ```text
-//! u8      format, 1
+//! u8      format, 2
 //! u8      kind: 1 begin, 2 series, 3 end
 //! varint  number of the worker, number of workers, S, place among the parts of the worker from 0
 //! begin:  signed floor, then alert machines (see operators::alerts::saved)
@@ -31,7 +31,7 @@ use parking_lot::RwLock;
 /// How long a turn may take while epochs go on.
 const TURN_MAX: Duration = Duration::from_millis(1);
 /// The format written and understood.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 /// The checksum at the end.
 const CHECKSUM_LEN: usize = size_of::<u64>();
 
@@ -111,7 +111,7 @@ impl Head {
         let mut reader = Reader::new(content);
         let format = reader.byte()?;
         if format != FORMAT {
-            return Err(at("format 1, found another", 0));
+            return Err(at("format 2, found another", 0));
         }
         let kind = match reader.byte()? {
             1 => Kind::Begin,

@@ -113,13 +113,12 @@ impl Engine {
         if exact_from > epoch.max(log_end) {
             return Err(format!("expected a log up to epoch {exact_from}, found its end at {log_end}"));
         }
-        let Snapshot { plan, entries, shards, machines, counters, restored, .. } = snapshot;
+        let Snapshot { plan, entries, shards, machines, rules, counters, restored, .. } = snapshot;
+        let rules = Arc::new(rules);
         let shards: Arc<[_]> = shards.into_iter().map(|shard| Arc::new(RwLock::new(shard))).collect();
         let progress = Arc::new(Progress::new(plan.workers, epoch, callbacks.progress));
-        let load =
-            |c: AlertCounters| Load { alerts_late: c.late, alerts_unbound: c.unbound, ..Load::default() };
+        let load = |c: AlertCounters| Load { alerts_late: c.late, alerts_bound: c.bound, ..Load::default() };
         let loads: Vec<Arc<Load>> = counters.into_iter().map(load).map(Arc::new).collect();
-        loads[0].alerts_unbound.fetch_add(restored.machines_dropped, Ordering::Relaxed);
         let mut senders = Vec::new();
         let seats: Vec<Mutex<Option<Seat>>> = machines
             .into_iter()
@@ -127,10 +126,11 @@ impl Engine {
             .map(|(index, machines)| {
                 let (sender, commands) = sync_channel(plan.epochs_queued_max);
                 senders.push(sender);
-                let (shard, entries) = (shards[index].clone(), entries.clone());
+                let (shard, entries, rules) = (shards[index].clone(), entries.clone(), rules.clone());
                 let (outbox, closed) = (callbacks.outbox.clone(), callbacks.closed.clone());
                 let (progress, load) = (progress.clone(), loads[index].clone());
-                let seat = Seat { commands, shard, machines, entries, epoch, outbox, closed, progress, load };
+                let seat =
+                    Seat { commands, shard, machines, rules, entries, epoch, outbox, closed, progress, load };
                 Mutex::new(Some(seat))
             })
             .collect();

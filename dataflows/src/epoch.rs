@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use operators::catalog::Entry;
+use operators::rule::RuleChange;
 use operators::sample::{Sample, TimeNs};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,8 @@ pub struct Epoch {
     pub entries: Vec<Entry>,
     /// Requests with an idempotency key whose samples it carries.
     pub requests: Vec<Request>,
+    /// Rules that come and go with it.
+    pub rules: Option<Arc<RuleChange>>,
 }
 
 /// A request that must not be counted twice, and what its sender was told.

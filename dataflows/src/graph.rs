@@ -4,13 +4,14 @@
 //! second stands still until an epoch brings a series or a rule.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use differential_dataflow::input::InputSession;
 use operators::alerts::{AlertTransition, Alerts, Machines};
 use operators::binding::{RuleScope, bindings, controls};
+use operators::catalog::Entry;
 use operators::closing::ClosedWindow;
 use operators::exchange::Parcel;
 use operators::series::SeriesKey;
@@ -32,8 +33,12 @@ pub struct Inputs {
 pub struct Bindings {
     pub(crate) entries: InputSession<u64, (u32, SeriesKey), isize>,
     pub(crate) rules: InputSession<u64, RuleScope, isize>,
-    /// Join keys that some rule has.
+    /// Join keys that some rule has or had.
     pub(crate) joined: HashSet<u64>,
+    /// This worker's share of the series whose join key no rule had yet.
+    pub(crate) apart: Vec<Entry>,
+    /// What rules there are.
+    pub(crate) scopes: HashMap<u32, RuleScope>,
     /// What was bound and is not taken out yet.
     pub(crate) bound: Rc<RefCell<Vec<Control>>>,
     /// Epochs up to which everything is in `bound`.
@@ -59,7 +64,15 @@ pub fn samples(
 ) -> Inputs {
     let (samples_input, samples) = scope.new_input::<Vec<Parcel>>();
     let (controls_input, controls) = scope.new_input::<Vec<Control>>();
-    let watched = samples.windows(controls.clone(), shard, move |epoch, rows| closed(epoch, rows));
+    let preparing = machines.clone();
+    let prepare = move |epoch, controls: &[Control], shard: &Shard| {
+        // Rules that are restored with their alerts are bound behind no sealed epoch, and start from those.
+        if controls.iter().any(|control| matches!(control, Control::Seal { .. })) {
+            let look = |series, from_ns| shard.backlog(series, from_ns);
+            preparing.borrow_mut().prepare(epoch, controls, look);
+        }
+    };
+    let watched = samples.windows(controls.clone(), shard, prepare, move |epoch, rows| closed(epoch, rows));
     let probe = Probe::new();
     watched
         .alerts(controls, machines)
@@ -89,5 +102,13 @@ pub fn rules(scope: Scope<'_, u64>) -> Bindings {
             }
         })
         .probe_with(&probe);
-    Bindings { entries: entries_input, rules: rules_input, joined: HashSet::new(), bound, probe }
+    Bindings {
+        entries: entries_input,
+        rules: rules_input,
+        joined: HashSet::new(),
+        apart: Vec::new(),
+        scopes: HashMap::new(),
+        bound,
+        probe,
+    }
 }

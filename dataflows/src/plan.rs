@@ -1,7 +1,8 @@
 //! What the engine runs, validated.
 
+use operators::alerts::{Patience, Slack};
 use operators::closing::ClosingPlan;
-use operators::rule::Rule;
+use operators::rule::{Rule, RuleChange};
 use operators::tier::WindowPlan;
 
 /// Everything that the graph is made from.
@@ -13,8 +14,11 @@ pub struct Plan {
     pub windows: WindowPlan,
     /// What closed windows say; none leave where this is absent, and then they cost nothing.
     pub closing: Option<ClosingPlan>,
-    /// Alert rules; a rule's number is its place here.
+    /// Alert rules to begin with, where there is no snapshot; a rule's number is its place here. Later ones come with
+    /// epochs.
     pub rules: Vec<Rule>,
+    /// How long evaluations of alerts wait for stragglers.
+    pub slack: Slack,
     /// Epochs that may wait before a worker; the submitter waits when there are more.
     pub epochs_queued_max: usize,
     /// Memory for raw samples that queries can still see.
@@ -30,6 +34,7 @@ impl Default for Plan {
             windows: WindowPlan::default(),
             closing: None,
             rules: Vec::new(),
+            slack: Slack::default(),
             epochs_queued_max: 16,
             recent_bytes: 64 << 20,
             part_bytes: 1 << 20,
@@ -38,6 +43,17 @@ impl Default for Plan {
 }
 
 impl Plan {
+    /// How alerts treat what comes late.
+    pub fn patience(&self) -> Patience {
+        let WindowPlan { lateness_ns, idle_timeout_ns, .. } = self.windows;
+        Patience { slack: self.slack, lateness_ns, idle_timeout_ns }
+    }
+
+    /// The rules to begin with.
+    pub fn initial_rules(&self) -> RuleChange {
+        RuleChange { removed: Vec::new(), added: (0..).zip(self.rules.iter().cloned()).collect() }
+    }
+
     /// Checks the plan; the error says what was expected.
     pub fn check(&self) -> Result<(), String> {
         if self.workers == 0 || self.workers > 1024 {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use operators::alert::Machine;
-use operators::alerts::saved::numbers_now;
-use operators::alerts::{AlertCounters, Machines};
+use operators::alerts::{AlertCounters, Machines, Source};
 use operators::catalog::{Entry, ID_GAP_MAX};
 use operators::packed::{Reader, Unreadable};
-use operators::sample::{SeriesId, TimeNs};
+use operators::rule::{Rule, RuleChange};
+use operators::sample::TimeNs;
 use operators::window::saved::{Origin, load_series};
 use operators::window::{Repeats, Resumption, Shard, ShardCounts};
 
@@ -36,10 +36,8 @@ pub struct Restored {
     pub series: u64,
     /// Their panes.
     pub panes: u64,
-    /// Alert machines whose rules there still are.
-    pub machines: u64,
-    /// Alert machines of rules that are gone.
-    pub machines_dropped: u64,
+    /// Pairs of a rule and a source that it watches.
+    pub alerts: u64,
 }
 
 /// A snapshot as it is read: state for the workers of `plan`.
@@ -50,6 +48,8 @@ pub struct Snapshot {
     pub(crate) entries: Arc<[Entry]>,
     pub(crate) shards: Vec<Shard>,
     pub(crate) machines: Vec<Machines>,
+    /// The rules there were, or those of the plan where there is no part.
+    pub(crate) rules: RuleChange,
     pub(crate) counters: Vec<AlertCounters>,
     pub(crate) restored: Restored,
     /// Series numbers are below it.
@@ -82,17 +82,15 @@ impl Snapshot {
         let windows = Arc::new(plan.windows.clone());
         let shards = (0..plan.workers).map(|_| Shard::new(windows.clone(), plan.workers)).collect();
         let counters: Vec<AlertCounters> = (0..plan.workers).map(|_| AlertCounters::default()).collect();
-        let rules: Arc<[_]> = plan.rules.clone().into();
-        let machines = counters
-            .iter()
-            .map(|counters| Machines::new(rules.clone(), plan.windows.idle_timeout_ns, counters.clone()))
-            .collect();
+        let machines =
+            counters.iter().map(|counters| Machines::new(plan.patience(), counters.clone())).collect();
         let known_end = entries.iter().map(|entry| u64::from(entry.id) + 1).max().unwrap_or(0);
         Ok(Snapshot {
             plan,
             entries: entries.into(),
             shards,
             machines,
+            rules: RuleChange::default(),
             counters,
             restored: Restored::default(),
             // Entries may have been lost with a record of the log, but not many more than there are.
@@ -147,10 +145,14 @@ impl Snapshot {
         self.restored
     }
 
-    /// The alert machines in it: rule, as the plan numbers it, series, state, and the value of its last
-    /// transition.
-    pub fn machines(&self) -> impl Iterator<Item = (u32, SeriesId, Machine, f64)> + '_ {
-        self.machines.iter().flat_map(Machines::restored)
+    /// Alerts in it that are pending or firing: rule, source, state, and the value of the last transition.
+    pub fn alerts(&self) -> impl Iterator<Item = (u32, Source, Machine, f64)> + '_ {
+        self.machines.iter().flat_map(Machines::live)
+    }
+
+    /// The rules that it has, by number.
+    pub fn rules(&self) -> &[(u32, Rule)] {
+        &self.rules.added
     }
 
     fn ends(&self) -> impl Iterator<Item = u64> {
@@ -195,19 +197,15 @@ impl Snapshot {
     fn begin(&mut self, origin: Origin, reader: &mut Reader<'_>) -> Result<(), Unreadable> {
         let Snapshot { machines, restored, plan, .. } = self;
         self.floor_ns = reader.signed()?;
-        let twice = reader.wrong("series whose machines were not read yet");
-        // The rules stand before the machines, but are known only when all is read.
-        let mut found = Vec::new();
-        let saved = Machines::load(reader, self.series_end, |series, machines| {
-            found.push((series, machines));
-            Ok(())
+        let twice = reader.wrong("a source whose alerts were not read yet");
+        let saved = Machines::load(reader, self.series_end, |source| {
+            restored.alerts += source.len() as u64;
+            // A group goes to any worker: its rollup finds it there.
+            let worker = source.source.series().map_or(0, |series| series as usize % plan.workers);
+            machines[worker].restore(source).map_err(|_| twice.clone())
         })?;
-        let numbers = numbers_now(&saved.rules, &plan.rules);
-        for (series, mut of_series) in found {
-            restored.machines_dropped += of_series.renumber(&numbers) as u64;
-            restored.machines += of_series.len() as u64;
-            let worker = series as usize % plan.workers;
-            machines[worker].restore(series, of_series).map_err(|_| twice.clone())?;
+        if self.rules.added.is_empty() {
+            self.rules.added = saved.rules;
         }
         self.arrival_ns = saved.arrival_ns;
         let late = &self.counters[origin.worker as usize % plan.workers].late;
@@ -229,6 +227,9 @@ impl Snapshot {
     /// Makes the shards and machines ready to go on behind [`Self::epoch`].
     pub(crate) fn resume(&mut self) -> Result<u64, SnapshotError> {
         let exact_from = self.end_epoch()?;
+        if self.origin.is_none() {
+            self.rules = self.plan.initial_rules();
+        }
         let ends: Arc<[u64]> = self.ends().collect();
         let mut counts = vec![ShardCounts::default(); self.plan.workers];
         for (number, worker) in self.workers.iter().enumerate() {
@@ -249,7 +250,7 @@ impl Snapshot {
             if let Some(closing) = &self.plan.closing {
                 shard.close_windows(closing.clone(), index);
             }
-            self.machines[index].resume(arrival_ns);
+            self.machines[index].resume(&self.rules, arrival_ns);
         }
         Ok(exact_from)
     }

@@ -11,6 +11,7 @@ use operators::alerts::Machines;
 use operators::binding::{RuleScope, join_key};
 use operators::catalog::Entry;
 use operators::exchange::{Owners, Sorter};
+use operators::rule::RuleChange;
 use operators::sample::{DEDUP, Sample};
 use operators::window::saved::Origin;
 use operators::window::{Control, Shard};
@@ -37,10 +38,10 @@ pub struct Load {
     pub busy_ns: AtomicU64,
     /// Samples fed into the exchange by this worker.
     pub fed: AtomicU64,
-    /// Samples that came behind the alert machines of their series, and did not change them.
+    /// Samples that came too late for the alerts of their series, and did not change them.
     pub alerts_late: Arc<AtomicU64>,
-    /// Saved alerts of rules that are gone.
-    pub alerts_unbound: Arc<AtomicU64>,
+    /// Pairs of a rule and a series that it watches.
+    pub alerts_bound: Arc<AtomicU64>,
 }
 
 /// Everything a worker is given.
@@ -51,6 +52,8 @@ pub struct Seat {
     pub shard: Arc<RwLock<Shard>>,
     /// Its alerts.
     pub machines: Machines,
+    /// Rules there are already; its alerts know them.
+    pub rules: Arc<RuleChange>,
     /// Series there are already.
     pub entries: Arc<[Entry]>,
     /// The epoch behind which it goes on.
@@ -68,7 +71,7 @@ pub struct Seat {
 /// Runs until told to stop or until nobody can tell it anything any more.
 pub fn run(worker: &mut Worker, plan: &Plan, seat: Seat) {
     let (index, peers) = (worker.index(), worker.peers());
-    let Seat { commands, shard, machines, entries, epoch, outbox, closed, progress, load } = seat;
+    let Seat { commands, shard, machines, rules, entries, epoch, outbox, closed, progress, load } = seat;
     let machines = Rc::new(RefCell::new(machines));
     let mut inputs = worker.dataflow::<u64, _, _>(|scope| {
         graph::samples(scope, shard.clone(), machines.clone(), outbox, closed)
@@ -76,7 +79,7 @@ pub fn run(worker: &mut Worker, plan: &Plan, seat: Seat) {
     let mut bindings = worker.dataflow::<u64, _, _>(graph::rules);
     // Whatever is there already is bound behind `epoch`, and its machines know before the next.
     inputs.advance_to(epoch);
-    inputs.bind(bindings.begin(worker, plan, &entries, epoch));
+    inputs.bind(bindings.begin(worker, &rules, &entries, epoch));
     inputs.advance_to(epoch + 1);
     drop(entries);
     let mut desk =
@@ -91,6 +94,9 @@ pub fn run(worker: &mut Worker, plan: &Plan, seat: Seat) {
                 Ok(Command::Epoch(epoch)) => {
                     fed = epoch.number;
                     inputs.advance_to(fed);
+                    if epoch.rules.is_some() {
+                        desk.give_up();
+                    }
                     inputs.bind(bindings.resolve(worker, &epoch));
                     load.fed.fetch_add(inputs.feed(&epoch, index, &mut sorter), Ordering::Relaxed);
                     idle = false;
@@ -152,6 +158,13 @@ impl Desk {
         }
     }
 
+    /// Gives up what is being written: who goes on from it must find each series as it is when rules begin to watch it.
+    fn give_up(&mut self) {
+        if self.saving.take().is_some() {
+            self.shard.write().note_repeats(false);
+        }
+    }
+
     fn is_clear(&self) -> bool {
         self.due.is_none() && self.saving.is_none()
     }
@@ -210,33 +223,72 @@ impl Inputs {
 
 impl Bindings {
     /// Puts in the rules and the series there are, behind `epoch`, and gives what that binds.
-    fn begin(&mut self, worker: &mut Worker, plan: &Plan, entries: &[Entry], epoch: u64) -> Vec<Control> {
+    fn begin(
+        &mut self,
+        worker: &mut Worker,
+        rules: &RuleChange,
+        entries: &[Entry],
+        epoch: u64,
+    ) -> Vec<Control> {
         self.advance_to(epoch);
-        for (number, rule) in plan.rules.iter().enumerate().filter(|_| worker.index() == 0) {
-            let scope =
-                RuleScope { rule: number as u32, metric: rule.metric.clone(), matcher: rule.matcher.clone() };
-            self.rules.insert(scope);
-        }
-        self.joined = plan.rules.iter().map(|rule| join_key(&rule.metric)).collect();
+        self.change(worker, rules);
         self.insert(worker, entries);
         self.finish(worker, epoch)
     }
 
-    /// Gives what an epoch binds: nothing, at no cost, unless it brings entries, which all workers see alike.
+    /// Gives what an epoch binds: nothing, at no cost, unless it brings entries or rules, which all workers see alike.
     fn resolve(&mut self, worker: &mut Worker, epoch: &Epoch) -> Vec<Control> {
-        if epoch.entries.is_empty() {
+        if epoch.entries.is_empty() && epoch.rules.is_none() {
             return Vec::new();
         }
         self.advance_to(epoch.number);
+        let mut controls = Vec::new();
+        if let Some(rules) = &epoch.rules {
+            self.change(worker, rules);
+            controls.push(Control::Rules(rules.clone()));
+        }
         self.insert(worker, &epoch.entries);
-        self.finish(worker, epoch.number)
+        controls.append(&mut self.finish(worker, epoch.number));
+        controls
     }
 
-    /// Puts in what this worker's share of `entries` has for any rule: the rest would only take memory.
+    /// Takes rules out and puts others in. A rule that only has other texts stays.
+    fn change(&mut self, worker: &Worker, rules: &RuleChange) {
+        let first = worker.index() == 0;
+        for gone in rules.removed.iter().filter_map(|number| self.scopes.remove(number)) {
+            if first {
+                self.rules.remove(gone);
+            }
+        }
+        let mut keys = false;
+        for (number, rule) in &rules.added {
+            let scope =
+                RuleScope { rule: *number, metric: rule.metric.clone(), matcher: rule.matcher.clone() };
+            keys |= self.joined.insert(join_key(&rule.metric));
+            let before = self.scopes.insert(*number, scope.clone());
+            if first && before.as_ref() != Some(&scope) {
+                before.into_iter().for_each(|before| self.rules.remove(before));
+                self.rules.insert(scope);
+            }
+        }
+        if keys {
+            let apart = std::mem::take(&mut self.apart);
+            let (joined, apart) =
+                apart.into_iter().partition(|entry| self.joined.contains(&join_key(&entry.key.metric)));
+            self.apart = apart;
+            for Entry { id, key } in joined {
+                self.entries.insert((id, key));
+            }
+        }
+    }
+
+    /// Puts in what this worker's share of `entries` has for any rule: the rest would take more memory there.
     fn insert(&mut self, worker: &Worker, entries: &[Entry]) {
         for entry in entries.iter().skip(worker.index()).step_by(worker.peers()) {
             if self.joined.contains(&join_key(&entry.key.metric)) {
                 self.entries.insert((entry.id, entry.key.clone()));
+            } else {
+                self.apart.push(entry.clone());
             }
         }
     }

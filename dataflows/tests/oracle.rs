@@ -15,7 +15,7 @@ use dataflows::epoch::Epoch;
 use dataflows::plan::Plan;
 use dataflows::view::{self, WindowQuery};
 use operators::alert::intervals;
-use operators::alerts::AlertTransition;
+use operators::alerts::{AlertTransition, Source};
 use operators::function::Function;
 use operators::sample::{MINUTE, SECOND, SeriesId, TimeNs};
 use proptest::prelude::*;
@@ -41,7 +41,7 @@ fn run(workers: usize, epochs: &[Arc<Epoch>], widths: &[i64]) -> (Vec<Answers>, 
     engine.stop();
     let mut transitions = transitions.lock().unwrap().clone();
     // Transitions of one alert come in order; alerts of different workers interleave.
-    transitions.sort_by_key(|t| (t.rule, t.series));
+    transitions.sort_by_key(|t| (t.rule, t.source));
     (answers, transitions)
 }
 
@@ -205,7 +205,7 @@ proptest! {
                 let expected: Vec<TimeNs> = intervals(&samples, rule.timing, holds, clock_ns)
                     .iter().filter_map(|i| i.fire_ns).collect();
                 let fired: Vec<TimeNs> = transitions.iter()
-                    .filter(|t| t.rule == number as u32 && t.series == series)
+                    .filter(|t| t.rule == number as u32 && t.source == Source::Series(series))
                     .filter(|t| t.transition.kind == operators::alert::Kind::Firing)
                     .map(|t| t.transition.at_ns).collect();
                 prop_assert_eq!(fired, expected, "rule {} series {}", number, series);

@@ -122,11 +122,11 @@ fn figures() {
         let restored = snapshot.restored();
         let each = |total: Duration| total.as_nanos() as f64 / restored.panes as f64;
         println!(
-            "{workers} workers, {} series, {} panes, {} machines: {:.2} bytes a pane; save {:.1} ns, load {:.1} ns a pane; \
+            "{workers} workers, {} series, {} panes, {} alerts: {:.2} bytes a pane; save {:.1} ns, load {:.1} ns a pane; \
              longest time between epochs {usual:?} usually, {during:?} during a checkpoint of {took:?}",
             restored.series,
             restored.panes,
-            restored.machines,
+            restored.alerts,
             bytes as f64 / restored.panes as f64,
             each(save) * workers as f64,
             each(load),

@@ -9,7 +9,7 @@
 
 mod workload;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
@@ -25,7 +25,7 @@ use operators::alerts::AlertTransition;
 use operators::catalog::Entry;
 use operators::closing::{ClosedWindow, ClosingPlan};
 use operators::function::Function;
-use operators::rule::{Level, Rule};
+use operators::rule::{Level, Rule, RuleChange};
 use operators::sample::{DEDUP, MINUTE, SECOND, Sample, SeriesId, TimeNs};
 use proptest::prelude::*;
 use workload::{epochs, key, rules, script, window_plan};
@@ -78,15 +78,23 @@ fn plan(workers: usize, turned: bool) -> Plan {
 }
 
 /// An engine that goes on from what is on disk.
-fn start(disk: &Disk, plan: Plan, epochs: &[Arc<Epoch>], said: &Arc<Mutex<Transitions>>) -> Engine {
+fn start(disk: &Disk, mut plan: Plan, epochs: &[Arc<Epoch>], said: &Arc<Mutex<Transitions>>) -> Engine {
+    if disk.checkpoint.is_none() {
+        // Only a snapshot can know the rules by other numbers than the plan.
+        plan.rules = rules();
+    }
     let upto = disk.checkpoint.as_ref().map_or(0, |(epoch, _)| *epoch);
     let entries = epochs[..upto as usize].iter().flat_map(|epoch| epoch.entries.clone());
-    let names: Vec<String> = plan.rules.iter().map(|rule| rule.name.to_string()).collect();
+    let planned = plan.initial_rules();
     let mut snapshot = Snapshot::new(plan, entries.collect()).unwrap();
     for part in disk.checkpoint.iter().flat_map(|(_, parts)| parts.iter().rev()) {
         snapshot.add(&part.bytes).unwrap();
     }
     assert_eq!(snapshot.epoch(), upto);
+    // A snapshot brings its rules with their numbers, whatever the plan has.
+    let rules_now = if disk.checkpoint.is_some() { snapshot.rules().to_vec() } else { planned.added };
+    let names: HashMap<u32, String> =
+        rules_now.into_iter().map(|(number, rule)| (number, rule.name.to_string())).collect();
     let (said, rows) = (said.clone(), said.clone());
     let closed = move |epoch: u64, some: Vec<ClosedWindow>| {
         let mut rows = rows.lock().unwrap();
@@ -95,8 +103,9 @@ fn start(disk: &Disk, plan: Plan, epochs: &[Arc<Epoch>], said: &Arc<Mutex<Transi
     let outbox = move |epoch: u64, some: &[AlertTransition]| {
         let mut said = said.lock().unwrap();
         for t in some {
-            let number = rules().iter().position(|rule| *rule.name == *names[t.rule as usize]).unwrap();
-            said.entry(epoch).or_default().push((number as u32, t.series, format!("{:?}", t.transition)));
+            let number = rules().iter().position(|rule| *rule.name == *names[&t.rule]).unwrap();
+            let series = t.source.series().unwrap();
+            said.entry(epoch).or_default().push((number as u32, series, format!("{:?}", t.transition)));
         }
     };
     let callbacks = Callbacks { outbox: Arc::new(outbox), closed: Arc::new(closed), ..Callbacks::default() };
@@ -434,31 +443,42 @@ fn a_checkpoint_that_nobody_takes_or_that_another_replaces_is_given_up() {
 }
 
 #[test]
-fn alerts_of_rules_that_are_gone_are_counted_and_those_of_new_ones_begin() {
+fn rules_come_with_the_snapshot_and_change_with_epochs() {
     let parts = some_parts();
     let rule = |name: &str, threshold: f64| {
         let level = Level { bounds: threshold.into(), ..rules()[0].level };
         Rule { name: name.into(), level, ..rules().remove(0) }
     };
-    for (rules, kept, dropped) in [
-        (rules(), 5, 0),
-        (rules().into_iter().rev().collect(), 5, 0),
-        (rules()[1..].to_vec(), 2, 3),
-        (vec![rule("new", 50.0), rules().remove(1)], 2, 3),
-        (vec![rule(&rules()[0].name, 51.0)], 0, 5),
+    // Series 0, 3 and 6 are watched by rules for m0, 1 and 4 by those for m1.
+    for (removed, added, watching) in [
+        (vec![], vec![], 5),
+        (vec![0], vec![], 2),
+        (vec![0, 1], vec![], 0),
+        (vec![], vec![(2, rule("new", 50.0))], 8),
+        (vec![0], vec![(2, rule("other", 50.0)), (3, rule("third", 1.0))], 8),
+        (vec![], vec![(0, rules().remove(0))], 5),
+        (vec![], vec![(0, Rule { metric: "m1".into(), ..rules().remove(0) })], 4),
     ] {
-        let mut snapshot = Snapshot::new(Plan { rules: rules.clone(), ..plan(4, false) }, entries()).unwrap();
+        let mut snapshot = Snapshot::new(Plan { rules: Vec::new(), ..plan(4, false) }, entries()).unwrap();
         assert_eq!(add_all(&mut snapshot, parts), Ok(4));
-        let restored = snapshot.restored();
-        assert_eq!((restored.machines, restored.machines_dropped), (kept, dropped), "{rules:?}");
+        assert_eq!((snapshot.restored().alerts, snapshot.rules().len()), (5, 2));
         let engine = Engine::start_from(snapshot, Callbacks::default(), 4).unwrap();
-        assert_eq!(engine.loads()[0].alerts_unbound.load(Ordering::SeqCst), dropped);
+        let change = RuleChange { removed, added };
+        engine.submit(Arc::new(Epoch {
+            number: 5,
+            rules: Some(Arc::new(change.clone())),
+            ..Epoch::default()
+        }));
+        engine.wait_for(5);
+        let bound: u64 = engine.loads().iter().map(|load| load.alerts_bound.load(Ordering::SeqCst)).sum();
+        assert_eq!(bound, watching, "{change:?}");
         let (sink, parts) = queue(1000);
         engine.stop_with_checkpoint(sink);
-        let mut again = Snapshot::new(Plan { rules: rules.clone(), ..plan(1, false) }, entries()).unwrap();
+        let mut again = Snapshot::new(plan(1, false), entries()).unwrap();
         add_all(&mut again, &parts.iter().collect::<Vec<_>>()).unwrap();
-        // Series 0, 3 and 6 are watched by rules for m0, 1 and 4 by those for m1.
-        let watching = rules.iter().map(|rule| if rule.metric == "m0" { 3 } else { 2 }).sum::<u64>();
-        assert_eq!(again.restored().machines, watching, "{rules:?}");
+        assert_eq!(again.restored().alerts, watching, "{change:?}");
+        let rules_after =
+            2 - change.removed.len() + change.added.iter().filter(|(number, _)| *number > 1).count();
+        assert_eq!(again.rules().len(), rules_after, "{change:?}");
     }
 }

@@ -218,7 +218,7 @@ impl Run<'_> {
         self.engine.wait_for(self.number);
         let mut said = std::mem::take(&mut *self.transitions.lock().unwrap());
         // Those of one alert are in order; alerts of different workers interleave.
-        said.sort_by_key(|t| (t.rule, t.series));
+        said.sort_by_key(|t| (t.rule, t.source));
         let mut rows: Vec<_> = rows.iter().collect();
         rows.sort_by_key(|row| (row.rule, row.series));
         let show = |at: usize, t: &AlertTransition| {
@@ -229,8 +229,10 @@ impl Run<'_> {
                 Kind::Firing => "firing",
                 Kind::Resolved { no_data: false } => "resolved",
                 Kind::Resolved { no_data: true } => "no_data",
+                Kind::Retracted => "retracted",
             };
-            let (rule, series) = (&s.rules[t.rule as usize].name, &s.series[t.series as usize].0);
+            let (rule, series) =
+                (&s.rules[t.rule as usize].name, &s.series[t.source.series().unwrap() as usize].0);
             let mut text = format!("{rule} {series} {kind} {}", s.show_time(t.transition.at_ns));
             let row = rows.get(at);
             if row.is_some_and(|row| row.since_ns.is_some()) {

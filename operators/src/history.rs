@@ -305,6 +305,23 @@ impl History {
         })
     }
 
+    /// Values of the panes that reach to `from_ns` or beyond, and begin at or after `floor_ns`, by event time; at least the
+    /// newest. See [`Backlog::values`](crate::alerts::Backlog::values) for those that are folded.
+    pub fn values_from(&self, plan: &WindowPlan, from_ns: TimeNs, floor_ns: TimeNs) -> Vec<(TimeNs, f64)> {
+        let mut values = Vec::new();
+        let from_ns = from_ns.min(self.newest_ns);
+        self.visit(plan, from_ns..TimeNs::MAX, floor_ns, |pane| {
+            if let Some(moments) = pane.folded().map(|folded| folded.moments) {
+                let (first, last) = (moments.first, moments.last);
+                let at_last = |value| (last.time_ns, value);
+                values.push((first.time_ns, first.value));
+                values.extend([at_last(moments.min), at_last(moments.max), at_last(last.value)]);
+            }
+            values.extend(pane.raw().iter().map(|obs| (obs.time_ns, obs.value)));
+        });
+        values
+    }
+
     /// Calls `found` with the start and the aggregate of every window of width `window_ns` that has
     /// samples in `range` and panes from `floor_ns` on, in time order. Bounds and width must be multiples of the pane width.
     pub fn windows(

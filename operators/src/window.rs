@@ -16,10 +16,12 @@ use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
+use crate::alerts::Backlog;
 use crate::closing::{ClosedWindow, Closing, ClosingCounts, ClosingPlan, Now};
 use crate::exchange::{Owners, Parcel, by_worker};
 use crate::history::{History, Placed};
 use crate::pane::{Obs, Seen};
+use crate::rule::RuleChange;
 use crate::sample::{DurationNs, MS, Sample, SeriesId, TimeNs};
 use crate::stash::Stash;
 use crate::tier::{WindowPlan, series_clock_ns};
@@ -38,6 +40,8 @@ pub enum Control {
         /// Panes that begin before it are dropped to stay within the memory budget.
         floor_ns: TimeNs,
     },
+    /// Rules come and go.
+    Rules(Arc<RuleChange>),
     /// A rule begins (+1) or ceases (-1) to watch a series.
     Bind {
         /// The series.
@@ -169,6 +173,7 @@ impl Shard {
                     self.floor_ns = *floor_ns;
                     sealed = true;
                 }
+                Control::Rules(_) => {}
                 Control::Bind { series, diff, .. } => {
                     let history = history_mut(&mut self.series, self.owners.slot(*series) as usize);
                     history.watchers = history.watchers.saturating_add_signed(*diff);
@@ -283,6 +288,19 @@ impl Shard {
         self.arrival_ns.saturating_sub(history.last_arrival_ns()) > self.plan.retention_ns()
     }
 
+    /// What is held of a series from `from_ns` on, and of what is older its newest sample. Nothing while it catches up:
+    /// series may be ahead of their epoch then. Only new series are bound meanwhile, of which nothing is held; a change
+    /// of the rules gives up the checkpoint that is being written.
+    pub fn backlog(&self, series: SeriesId, from_ns: TimeNs) -> Option<Backlog> {
+        if self.past.is_some() {
+            return None;
+        }
+        let history = self.history(series).filter(|history| !self.is_gone(history))?;
+        let values = history.values_from(&self.plan, from_ns, self.floor_ns);
+        let is_whole = history.oldest_ns(&self.plan).is_none_or(|oldest_ns| oldest_ns >= from_ns);
+        Some(Backlog { values, last_arrival_ns: history.last_arrival_ns(), is_whole })
+    }
+
     /// Frees what the next few series no longer show, and measures them. Nothing that can be seen depends on
     /// how far it has come, but for the bytes. `elapsed_ns` is the arrival time since the epoch before.
     fn sweep(&mut self, elapsed_ns: DurationNs) {
@@ -344,11 +362,12 @@ pub trait Windows<'scope> {
     /// Brings samples to the worker that owns their series and applies them, epoch by epoch, to `shard`.
     /// `controls` must carry one [`Control::Seal`] per epoch and worker. Gives the samples of watched series,
     /// each under its epoch. `closed` is called with the closed windows of every epoch that has any, before the
-    /// epoch is complete.
+    /// epoch is complete, `prepare` with the controls of every epoch, before it is applied.
     fn windows(
         self,
         controls: StreamVec<'scope, u64, Control>,
         shard: Arc<RwLock<Shard>>,
+        prepare: impl FnMut(u64, &[Control], &Shard) + 'static,
         closed: impl FnMut(u64, Vec<ClosedWindow>) + 'static,
     ) -> StreamVec<'scope, u64, Sample>;
 }
@@ -358,6 +377,7 @@ impl<'scope> Windows<'scope> for StreamVec<'scope, u64, Parcel> {
         self,
         controls: StreamVec<'scope, u64, Control>,
         shard: Arc<RwLock<Shard>>,
+        mut prepare: impl FnMut(u64, &[Control], &Shard) + 'static,
         mut closed: impl FnMut(u64, Vec<ClosedWindow>) + 'static,
     ) -> StreamVec<'scope, u64, Sample> {
         self.binary_frontier::<_, CapacityContainerBuilder<Vec<Sample>>, _, _, _, _>(
@@ -384,6 +404,7 @@ impl<'scope> Windows<'scope> for StreamVec<'scope, u64, Parcel> {
                         // Each sender's chunks come in order and its share of the epoch is contiguous.
                         stashed.chunks.sort_by_key(|chunk| chunk.first().map_or(0, Sample::position));
                         let Some(capability) = stashed.capability else { continue };
+                        prepare(epoch, &stashed.controls, &shard.read());
                         let mut session = output.session(&capability);
                         let rows = shard
                             .write()

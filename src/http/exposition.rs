@@ -242,7 +242,9 @@ fn own(app: &App, families: &mut Families) {
         none(),
         load(&telemetry.samples_given_up),
     );
-    for (kind, count) in ["pending", "cancelled", "firing", "resolved"].iter().zip(&app.board.counts) {
+    for (kind, count) in
+        ["pending", "cancelled", "firing", "resolved", "retracted"].iter().zip(&app.board.counts)
+    {
         counter("alert_transitions", "Alert transitions", format!("{{kind=\"{kind}\"}}"), load(count));
     }
     for (reason, count) in app.rejects.counts() {

@@ -80,13 +80,12 @@ pub async fn storage(State(app): State<Arc<App>>) -> Json<Value> {
 
 /// `GET /api/v1/alerts`: pending and firing.
 pub async fn alerts(State(app): State<Arc<App>>) -> Json<Value> {
-    let rules = app.board.rules();
     let alerts: Vec<Value> = app
         .board
         .active()
         .iter()
         .map(|alert| {
-            let rule = &rules[alert.rule as usize];
+            let rule = &alert.rule;
             let tags: serde_json::Map<String, Value> =
                 alert.key.target.tags.iter().map(|(n, v)| (n.to_string(), json!(v))).collect();
             json!({
@@ -95,11 +94,11 @@ pub async fn alerts(State(app): State<Arc<App>>) -> Json<Value> {
                 "service": alert.key.target.service,
                 "metric": &*alert.key.metric,
                 "status": if alert.firing { "firing" } else { "pending" },
-                "severity": &*rule.severity,
-                "message": &*rule.message,
+                "severity": &*rule.texts.severity,
+                "message": &*rule.texts.message,
                 "value": alert.value,
-                "operator": rule.operator,
-                "threshold": rule.threshold,
+                "operator": rule.level.operator.symbol(),
+                "threshold": crate::alerts::threshold(rule, alert.value),
                 "started_at": rfc3339(alert.since_ns),
                 "timestamp": rfc3339(alert.fired_ns.unwrap_or(alert.since_ns)),
                 "tags": tags,

@@ -1,8 +1,9 @@
 //! What an epoch looks like in a record, and its catalog entries in a record of their own.
 //!
 //! Integers are LEB128 varints, signed ones zigzag. An epoch: version, number, arrival and floor time; the number of
-//! batches, then each batch: its length and its samples (see `samples`); entries; requests. Version 1, which wrote samples
-//! at greater length, is still read. Whatever the bytes are, decoding neither panics nor takes
+//! batches, then each batch: its length and its samples (see `samples`); entries; requests; the length of what changes of
+//! the rules, and postcard's form of it. Version 2, without rules, and version 1, which wrote samples at greater length,
+//! are still read. Whatever the bytes are, decoding neither panics nor takes
 //! more memory than a small multiple of them.
 
 use std::fmt;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use dataflows::epoch::{Epoch, Request};
 use operators::catalog::Entry;
 use operators::packed::{put_varint, unzigzag, zigzag};
+use operators::rule::RuleChange;
 use operators::sample::{DEDUP, Sample};
 use operators::series::{SeriesKey, Target};
 
@@ -21,7 +23,7 @@ pub const KIND_EPOCH: u8 = 1;
 /// The kind of record that repeats an epoch's catalog entries, so that a damaged epoch costs no series its name.
 pub const KIND_ENTRIES: u8 = 2;
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// Entries for which room is made at once.
 const BLOCK: usize = 1024;
 
@@ -64,6 +66,11 @@ pub fn encode(epoch: &Epoch, out: &mut Vec<u8>) {
         put_varint(out, u64::from(*accepted));
         put_varint(out, u64::from(*rejected));
     }
+    // A sequence whose length is known, of texts and numbers: it can always be encoded.
+    let rules =
+        epoch.rules.as_ref().and_then(|rules| postcard::to_allocvec(&**rules).ok()).unwrap_or_default();
+    put_varint(out, rules.len() as u64);
+    out.extend_from_slice(&rules);
 }
 
 /// Reads an epoch back.
@@ -96,8 +103,9 @@ pub fn decode(bytes: &[u8]) -> Result<Epoch, Corrupt> {
         let key = u128::from_le_bytes(*rest.array()?);
         requests.push(Request { key, accepted: rest.small()?, rejected: rest.small()? });
     }
+    let rules = if version < 3 { None } else { rest.rules()? };
     rest.end()?;
-    Ok(Epoch { number, arrival_ns, floor_ns, batches, entries, requests })
+    Ok(Epoch { number, arrival_ns, floor_ns, batches, entries, requests, rules })
 }
 
 /// Appends the encoding of catalog entries alone.
@@ -185,7 +193,7 @@ impl<'a> Rest<'a> {
         let version = self.byte()?;
         if !(1..=VERSION).contains(&version) {
             self.at -= 1;
-            return self.corrupt("version 1 or 2");
+            return self.corrupt("version 1, 2 or 3");
         }
         Ok(version)
     }
@@ -218,6 +226,20 @@ impl<'a> Rest<'a> {
             return self.corrupt("a count that the bytes can hold");
         }
         Ok(count as usize)
+    }
+
+    fn rules(&mut self) -> Result<Option<Arc<RuleChange>>, Corrupt> {
+        let len = self.count(1)?;
+        if len == 0 {
+            return Ok(None);
+        }
+        match postcard::take_from_bytes(&self.bytes[self.at..self.at + len]) {
+            Ok((change, [])) => {
+                self.at += len;
+                Ok(Some(Arc::new(change)))
+            }
+            _ => self.corrupt("a change of the rules"),
+        }
     }
 
     fn text(&mut self) -> Result<&'a str, Corrupt> {
@@ -284,6 +306,7 @@ impl<'a> Rest<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use operators::rule::{Level, Rule};
     use proptest::prelude::*;
 
     fn any_epoch() -> impl Strategy<Value = Epoch> {
@@ -316,19 +339,32 @@ mod tests {
             });
         let request = (any::<u128>(), any::<u32>(), any::<u32>())
             .prop_map(|(key, accepted, rejected)| Request { key, accepted, rejected });
+        let rule = |(number, name, threshold): (u32, String, f64)| {
+            let level = Level::new(">=".parse().unwrap(), threshold);
+            (number, Rule { name: name.into(), level, ..Rule::default() })
+        };
+        let change = (
+            prop::collection::vec(any::<u32>(), 0..3),
+            prop::collection::vec((any::<u32>(), ".{0,9}", -1e9..1e9), 0..3),
+        );
+        let change = change.prop_map(move |(removed, added)| {
+            Arc::new(RuleChange { removed, added: added.into_iter().map(rule).collect() })
+        });
         (
             (any::<u64>(), any::<i64>(), any::<i64>()),
             prop::collection::vec(batch, 0..5),
             entries,
             prop::collection::vec(request, 0..3),
+            prop::option::of(change),
         )
-            .prop_map(|((number, arrival_ns, floor_ns), batches, entries, requests)| Epoch {
+            .prop_map(|((number, arrival_ns, floor_ns), batches, entries, requests, rules)| Epoch {
                 number,
                 arrival_ns,
                 floor_ns,
                 batches,
                 entries,
                 requests,
+                rules,
             })
     }
 
@@ -353,6 +389,7 @@ mod tests {
             prop_assert_eq!(bits(&back), bits(&epoch));
             prop_assert_eq!(&back.entries, &epoch.entries);
             prop_assert_eq!(&back.requests, &epoch.requests);
+            prop_assert_eq!(&back.rules, &epoch.rules);
             for pair in back.entries.windows(2) {
                 let same = pair[0].key.target == pair[1].key.target;
                 prop_assert_eq!(Arc::ptr_eq(&pair[0].key.target, &pair[1].key.target), same);
@@ -387,7 +424,7 @@ mod tests {
     fn an_absurd_count_takes_no_memory() {
         for (bytes, expected) in [
             (&[][..], "byte 0: expected more bytes"),
-            (&[9], "byte 0: expected version 1 or 2"),
+            (&[9], "byte 0: expected version 1, 2 or 3"),
             (
                 &[1, 1, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1],
                 "byte 14: expected a count that the bytes can hold",

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use dataflows::engine::{Callbacks, Engine};
 use operators::catalog::Catalog;
+use parking_lot::Mutex;
 
 use super::storage::{Sources, Storages};
 use super::upkeep::{Kept, Upkeep};
@@ -29,6 +30,7 @@ use crate::notify::receipt::Receipts;
 use crate::notify::{self, Notifier, NotifyConfig};
 use crate::outbox::Outbox;
 use crate::recovery::{self, Recovery, Restorer};
+use crate::rulebook::RuleControl;
 use crate::settings::Settings;
 use crate::telemetry::Telemetry;
 
@@ -46,6 +48,8 @@ pub struct Consumer {
     pub telemetry: Arc<Telemetry>,
     /// Alerts.
     pub board: Arc<AlertBoard>,
+    /// The rules in force.
+    pub rules: Arc<RuleControl>,
     /// The journal.
     pub keeper: Arc<Keeper>,
     /// The storages.
@@ -105,7 +109,8 @@ impl Consumer {
     pub fn start(settings: &Settings, clock: Clock, places: &Places) -> Result<Consumer, StartError> {
         let telemetry = Arc::new(Telemetry::default());
         let catalog = Arc::new(Catalog::new(wiring::catalog_limits(settings)));
-        let board = Arc::new(AlertBoard::new(wiring::rule_texts(settings), catalog.clone()));
+        let board = Arc::new(AlertBoard::new(catalog.clone()));
+        let book = Mutex::default();
         let Opened { keeper, found, outbox, checkpoints, journal_id } = open(settings, places)?;
         let door = wiring::intake(settings);
         let intake = Arc::new(Intake::new(door, catalog.clone(), clock, keeper.clone(), telemetry.clone()));
@@ -116,6 +121,7 @@ impl Consumer {
             intake: &intake,
             outbox: &outbox,
             board: &board,
+            book: &book,
         };
         let restored = restorer.restore(wiring::plan(settings), callbacks(&intake, &outbox), &found);
         let (engine, recovery) = restored.map_err(StartError::Journal)?;
@@ -133,6 +139,8 @@ impl Consumer {
             );
             intake.skip_to(known);
         }
+        let rules = Arc::new(RuleControl::new(book, board.clone(), intake.clone()));
+        rules.apply(wiring::rules(settings));
         keeper.add_waker(Box::new({
             let (storages, outbox) = (storages.clone(), outbox.clone());
             move || {
@@ -182,6 +190,7 @@ impl Consumer {
             rejects,
             telemetry,
             board,
+            rules,
             keeper,
             storages,
             upkeep,

@@ -7,13 +7,12 @@ use dataflows::plan::Plan;
 use operators::alert::Timing;
 use operators::catalog::CatalogLimits;
 use operators::closing::ClosingPlan;
-use operators::rule::{Level, Rule};
+use operators::rule::{Level, Rule, Texts};
 use operators::sample::DurationNs;
 use operators::series::TargetMatcher;
 use operators::tier::{Tier, WindowPlan};
 
 use super::upkeep::UpkeepConfig;
-use crate::alerts::RuleTexts;
 use crate::bus::{
     Attach, BusError, Endpoint, ForwarderConfig, Framing, LinkConfig, PublisherConfig, ReceiveKind,
     ReceiverConfig, TransportKind,
@@ -41,7 +40,6 @@ pub fn plan(settings: &Settings) -> Plan {
     let tiers: Vec<Tier> =
         windows.tiers.iter().map(|t| Tier { width_ns: ns(t.width), retention_ns: ns(t.retention) }).collect();
     let held_ns = tiers.last().map_or(0, |tier| tier.retention_ns);
-    let rules = if settings.alerts.enabled { settings.alerts.rules.as_slice() } else { &[] };
     Plan {
         workers: settings.performance.worker_count,
         windows: WindowPlan {
@@ -50,7 +48,6 @@ pub fn plan(settings: &Settings) -> Plan {
             correction_horizon_ns: windows.correction_horizon.map_or(held_ns, ns),
             idle_timeout_ns: ns(windows.idle_timeout),
         },
-        rules: rules.iter().map(|rule| self::rule(rule, ns(settings.alerts.stale))).collect(),
         epochs_queued_max: 16,
         recent_bytes: windows.recent_bytes as usize,
         closing: closing(settings),
@@ -70,22 +67,19 @@ fn rule(rule: &RuleSettings, stale_ns: DurationNs) -> Rule {
         // The settings' operators are those of the conditions' table: a test holds them together.
         level: Level::new(operator.expect("every operator of the settings is a condition"), rule.threshold),
         timing: Timing::new(ns(rule.duration), stale_ns),
+        texts: Texts {
+            severity: rule.severity.as_str().into(),
+            message: rule.message.as_str().into(),
+            ..Texts::default()
+        },
         ..Rule::default()
     }
 }
 
-/// The texts of the rules, in the plan's order.
-pub fn rule_texts(settings: &Settings) -> Vec<RuleTexts> {
+/// The rules that the settings want.
+pub fn rules(settings: &Settings) -> Vec<Rule> {
     let rules = if settings.alerts.enabled { settings.alerts.rules.as_slice() } else { &[] };
-    let texts = rules.iter().map(|rule| RuleTexts {
-        name: rule.name.as_str().into(),
-        metric: rule.metric.as_str().into(),
-        operator: rule.operator.word().into(),
-        threshold: rule.threshold,
-        severity: rule.severity.as_str().into(),
-        message: rule.message.as_str().into(),
-    });
-    texts.collect()
+    rules.iter().map(|rule| self::rule(rule, ns(settings.alerts.stale))).collect()
 }
 
 /// Limits of the catalog.

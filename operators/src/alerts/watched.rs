@@ -1,0 +1,420 @@
+//! One source of values and its alerts: what came, what was said of it, and how that is corrected.
+//!
+//! A source is a series, or a group of a rollup; its values come with event times. They are kept, in order, for as
+//! long as corrections follow. What is *settled* has been stepped through the machines, and what those said was
+//! told. A value that falls behind that is put in its place, and each alert that it can touch is stepped again from
+//! its *base*, its state in front of the oldest value kept. What differs from what was told is told: so whatever
+//! comes and in whatever order, the firings told and not taken back are those of a machine that sees all values
+//! in the order of their event times.
+//!
+//! Most sources are quiet: no alert is alive, and each value lies where none of them would begin. Then a value costs
+//! a few comparisons and its place among those kept.
+
+use serde::{Deserialize, Serialize};
+
+use super::life::Life;
+use super::prepare::Prepared;
+use super::{Patience, Rules, Slack};
+use crate::alert::Transition;
+use crate::pane::Obs;
+use crate::rule::{Rule, Signal};
+use crate::sample::{DurationNs, TimeNs};
+
+/// Values that are kept for corrections of one source, at most; beyond, the older half is given up.
+pub const KEPT_LEN_MAX: usize = 512;
+/// So many stay however old they are.
+const KEPT_LEN_MIN: usize = 8;
+
+/// A source.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Watched {
+    /// Newest event time; nothing came while it is the least time there is.
+    newest_ns: TimeNs,
+    /// No value before it is waited for: settled values have passed it, or in silence the arrival clock.
+    clock_ns: TimeNs,
+    /// Values by event time; of one time in order of arrival.
+    kept: Vec<(TimeNs, f64)>,
+    /// How many of them are settled: the oldest.
+    settled: usize,
+    /// From the first to the second, both included, no alert begins that is not alive.
+    quiet: (f64, f64),
+    /// How many alerts are alive.
+    alive: usize,
+    /// How long evaluations wait.
+    slack_ns: DurationNs,
+    /// Arrival time of the newest values.
+    last_arrival_ns: TimeNs,
+    /// Values before it were given up, and those that come there are too late.
+    base_ns: TimeNs,
+    /// By rule.
+    alerts: Vec<Alert>,
+    /// Whether a value of this epoch waits, so that those behind it wait, too.
+    #[serde(skip)]
+    pub(super) is_gathering: bool,
+    /// The entry of the timers that counts for it; the greatest time there is for none.
+    pub(super) armed_ns: TimeNs,
+}
+
+/// The alert of one rule on a source.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Alert {
+    rule: u32,
+    /// None while nothing breaches, nor did among the values kept.
+    life: Option<Box<Life>>,
+}
+
+impl Default for Watched {
+    fn default() -> Watched {
+        Watched {
+            newest_ns: TimeNs::MIN,
+            clock_ns: TimeNs::MIN,
+            kept: Vec::new(),
+            settled: 0,
+            quiet: (f64::NEG_INFINITY, f64::INFINITY),
+            alive: 0,
+            slack_ns: 0,
+            last_arrival_ns: TimeNs::MIN,
+            base_ns: TimeNs::MIN,
+            alerts: Vec::new(),
+            is_gathering: false,
+            armed_ns: TimeNs::MAX,
+        }
+    }
+}
+
+impl Watched {
+    /// Whether no rule watches it.
+    pub(super) fn is_unwatched(&self) -> bool {
+        self.alerts.is_empty()
+    }
+
+    /// Whether it can be gone on with, wherever it comes from.
+    pub(super) fn is_sound(&self) -> bool {
+        self.settled <= self.kept.len()
+            && self.kept.is_sorted_by_key(|(time_ns, _)| *time_ns)
+            && self.alerts.is_sorted_by_key(|alert| alert.rule)
+    }
+
+    /// Number of values that are kept.
+    #[cfg(test)]
+    pub(super) fn kept_len(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// Number of its alerts.
+    pub(super) fn len(&self) -> usize {
+        self.alerts.len()
+    }
+
+    /// Rules that watch it, with what is alive of their alerts.
+    pub(super) fn alerts(&self) -> impl Iterator<Item = (u32, Option<&Life>)> {
+        self.alerts.iter().map(|alert| (alert.rule, alert.life.as_deref()))
+    }
+
+    /// Takes a value that is the next one and with which nothing happens; says whether it is one.
+    #[inline]
+    pub(super) fn take_quietly(&mut self, patience: &Patience, arrival_ns: TimeNs, obs: Obs) -> bool {
+        let plain = self.alive == 0
+            && !self.is_gathering
+            && self.slack_ns == 0
+            && obs.time_ns >= self.clock_ns
+            && self.settled == self.kept.len()
+            && self.quiet.0 <= obs.value
+            && obs.value <= self.quiet.1;
+        if plain {
+            self.kept.push((obs.time_ns, obs.value));
+            self.settled += 1;
+            if self.is_long() {
+                self.make_room(None, patience, obs.time_ns);
+            }
+            (self.newest_ns, self.clock_ns) = (obs.time_ns, obs.time_ns);
+            self.last_arrival_ns = arrival_ns;
+        }
+        plain
+    }
+
+    /// Takes values of one epoch, in the order of their event times; says how many came too late. `replaces`: of one
+    /// time the last value counts.
+    pub(super) fn take(
+        &mut self,
+        rules: &Rules,
+        patience: &Patience,
+        arrival_ns: TimeNs,
+        values: &[Obs],
+        replaces: bool,
+        out: &mut impl FnMut(u32, Transition),
+    ) -> u64 {
+        self.last_arrival_ns = arrival_ns;
+        self.is_gathering = false;
+        // What is too late is so by what came before this epoch.
+        let oldest_ns = self.base_ns.max(self.newest_ns.saturating_sub(patience.lateness_ns));
+        let (mut late, mut corrects) = (0, false);
+        for obs in values {
+            if obs.time_ns < oldest_ns {
+                late += 1;
+                continue;
+            }
+            corrects |= self.place(patience, *obs, replaces);
+        }
+        // However long evaluations wait, they do not gather more than so many values.
+        let slack_ns = if self.kept.len() >= KEPT_LEN_MAX { 0 } else { self.slack_ns };
+        let till_ns = self.newest_ns.saturating_sub(slack_ns);
+        // In silence the arrival clock went on; now the source goes by its own again.
+        corrects |= till_ns < self.clock_ns && self.alive > 0;
+        self.settle(rules, till_ns, corrects.then_some(values), out);
+        self.age(rules, arrival_ns, out);
+        while self.is_long() && self.make_room(Some(rules), patience, self.newest_ns) {}
+        self.bury();
+        late
+    }
+
+    /// Puts a value in its place; says whether that is among those settled, or behind the clock.
+    fn place(&mut self, patience: &Patience, obs: Obs, replaces: bool) -> bool {
+        let behind_clock = obs.time_ns < self.clock_ns;
+        match patience.slack {
+            Slack::Auto(max_ns) if obs.time_ns < self.newest_ns => {
+                let behind_ns = self.newest_ns.saturating_sub(obs.time_ns);
+                self.slack_ns = self.slack_ns.max(behind_ns.min(max_ns));
+            }
+            Slack::Auto(_) => {}
+            Slack::Fixed(slack_ns) => self.slack_ns = slack_ns,
+        }
+        let at = self.kept.partition_point(|(time_ns, _)| *time_ns <= obs.time_ns);
+        let same = at.checked_sub(1).filter(|at| replaces && self.kept[*at].0 == obs.time_ns);
+        let settled = match same {
+            Some(at) => {
+                self.kept[at].1 = obs.value;
+                at < self.settled
+            }
+            None => {
+                self.kept.insert(at, (obs.time_ns, obs.value));
+                let settled = at < self.settled;
+                self.settled += usize::from(settled);
+                settled
+            }
+        };
+        self.newest_ns = self.newest_ns.max(obs.time_ns);
+        settled || behind_clock
+    }
+
+    /// Settles values up to `till_ns`. `placed` are values among those settled already, if there are any: then alerts
+    /// are corrected.
+    fn settle(
+        &mut self,
+        rules: &Rules,
+        till_ns: TimeNs,
+        placed: Option<&[Obs]>,
+        out: &mut impl FnMut(u32, Transition),
+    ) {
+        let before = self.settled;
+        self.settled = self.kept.partition_point(|(time_ns, _)| *time_ns <= till_ns).max(before);
+        self.clock_ns =
+            self.kept[..self.settled].last().map_or(till_ns, |(time_ns, _)| till_ns.max(*time_ns));
+        let (settled, fresh) = (&self.kept[..self.settled], &self.kept[before..self.settled]);
+        for Alert { rule: number, life } in &mut self.alerts {
+            let Some(rule) = rules.get(*number) else { continue };
+            let out = &mut |transition| out(*number, transition);
+            let breaches = |value: f64| rule.level.breaches(value);
+            let begins = match (&*life, placed) {
+                (Some(_), _) => true,
+                (None, Some(placed)) => {
+                    placed.iter().any(|obs| breaches(obs.value)) || fresh.iter().any(|v| breaches(v.1))
+                }
+                (None, None) => fresh.iter().any(|v| breaches(v.1)),
+            };
+            if !begins {
+                continue;
+            }
+            let life = life.get_or_insert_with(|| Box::new(Life::new(rule)));
+            if placed.is_some() {
+                life.correct(rule, settled, self.clock_ns, self.newest_ns, out);
+            } else {
+                life.step(rule, fresh, |_, value| rule.level.verdict(value), out);
+                life.advance(rule, self.clock_ns, out);
+            }
+        }
+    }
+
+    /// Looks how old the newest value is, for rules that ask.
+    fn age(&mut self, rules: &Rules, arrival_ns: TimeNs, out: &mut impl FnMut(u32, Transition)) {
+        if self.newest_ns == TimeNs::MIN {
+            return;
+        }
+        for Alert { rule: number, life } in &mut self.alerts {
+            if let Some(rule) = rules.get(*number)
+                && matches!(rule.signal, Signal::Stale { .. })
+            {
+                let life = life.get_or_insert_with(|| Box::new(Life::new(rule)));
+                life.age(rule, self.newest_ns, arrival_ns, &mut |transition| out(*number, transition));
+            }
+        }
+    }
+
+    /// Whether to look for values that are not needed any more. Hangs on nothing but their number, so that a source
+    /// comes out of a checkpoint as it went in.
+    fn is_long(&self) -> bool {
+        let len = self.kept.len();
+        len >= KEPT_LEN_MAX || (len >= KEPT_LEN_MIN && len.is_power_of_two())
+    }
+
+    /// Lets go of values that can't be corrected any more, if they are at least half; says whether it did.
+    #[cold]
+    fn make_room(&mut self, rules: Option<&Rules>, patience: &Patience, newest_ns: TimeNs) -> bool {
+        let len = self.kept.len();
+        let oldest_ns = newest_ns.saturating_sub(patience.lateness_ns);
+        let mut gone = self.kept.partition_point(|(time_ns, _)| *time_ns < oldest_ns).min(self.settled);
+        if gone < len.div_ceil(2) {
+            if len < KEPT_LEN_MAX {
+                return false;
+            }
+            gone = len.div_ceil(2).min(self.settled);
+            self.base_ns = self.base_ns.max(self.kept.get(gone).map_or(newest_ns, |(time_ns, _)| *time_ns));
+        }
+        let base_ns = self.kept.get(gone).map_or(oldest_ns, |(time_ns, _)| (*time_ns).min(oldest_ns));
+        self.let_go(rules, gone, base_ns);
+        gone > 0
+    }
+
+    /// Lets go of the oldest values, all before `base_ns`.
+    fn let_go(&mut self, rules: Option<&Rules>, gone: usize, base_ns: TimeNs) {
+        for Alert { rule, life } in &mut self.alerts {
+            if let (Some(life), Some(rule)) = (life, rules.and_then(|rules| rules.get(*rule))) {
+                life.rebase(rule, &self.kept[..gone], base_ns);
+            }
+        }
+        self.kept.drain(..gone);
+        self.settled -= gone;
+    }
+
+    /// Drops alerts of which there is nothing to know, and counts the others.
+    fn bury(&mut self) {
+        self.alive = 0;
+        for alert in &mut self.alerts {
+            alert.life.take_if(|life| life.is_over());
+            self.alive += usize::from(alert.life.is_some());
+        }
+    }
+
+    /// Takes note of the arrival clock: settles what has waited long enough, and in silence lets time go on.
+    pub(super) fn wake(
+        &mut self,
+        rules: &Rules,
+        patience: &Patience,
+        arrival_ns: TimeNs,
+        out: &mut impl FnMut(u32, Transition),
+    ) {
+        if self.settled < self.kept.len() && self.last_arrival_ns.saturating_add(self.slack_ns) <= arrival_ns
+        {
+            self.settle(rules, self.newest_ns, None, out);
+        }
+        if self.newest_ns != TimeNs::MIN && self.silent_at_ns(patience) <= arrival_ns {
+            self.settle(rules, self.newest_ns.max(arrival_ns), None, out);
+        }
+        self.age(rules, arrival_ns, out);
+        self.bury();
+    }
+
+    fn silent_at_ns(&self, patience: &Patience) -> TimeNs {
+        self.last_arrival_ns.saturating_add(patience.idle_timeout_ns)
+    }
+
+    /// When, by the arrival clock, something happens if no value comes; the greatest time there is for never.
+    pub(super) fn wake_at_ns(&self, rules: &Rules, patience: &Patience) -> TimeNs {
+        let mut wake_ns = TimeNs::MAX;
+        if self.settled < self.kept.len() {
+            wake_ns = self.last_arrival_ns.saturating_add(self.slack_ns);
+        }
+        let silent_at_ns = self.silent_at_ns(patience);
+        for Alert { rule, life } in self.alerts.iter().filter(|_| self.newest_ns != TimeNs::MIN) {
+            let Some(rule) = rules.get(*rule) else { continue };
+            let deadline_ns = life.as_ref().and_then(|life| life.next_deadline(rule));
+            let due_ns = match rule.signal {
+                Signal::Stale { for_ns } => {
+                    // In arrival time, whether it is silent or not.
+                    let begins_ns = self.newest_ns.saturating_add(for_ns).saturating_add(1);
+                    deadline_ns.unwrap_or(begins_ns)
+                }
+                _ => deadline_ns.map_or(TimeNs::MAX, |deadline_ns| deadline_ns.max(silent_at_ns)),
+            };
+            wake_ns = wake_ns.min(due_ns);
+        }
+        wake_ns
+    }
+
+    /// A rule begins to watch it. `prepared` is what is held of it, and what that makes of the alert.
+    pub(super) fn bind(
+        &mut self,
+        rules: &Rules,
+        number: u32,
+        prepared: Option<&Prepared>,
+        out: &mut impl FnMut(u32, Transition),
+    ) {
+        let (Some(at), Some(rule)) =
+            (self.alerts.binary_search_by_key(&number, |alert| alert.rule).err(), rules.get(number))
+        else {
+            return;
+        };
+        let mut life = Life::new(rule);
+        if let Some(prepared) = prepared {
+            self.begin_with(rules, prepared);
+            if let Some((_, based)) = prepared.lives.iter().find(|(of, _)| *of == number) {
+                life = based.clone();
+            }
+            // Where more values came than are kept, the first of those prepared are in front of them.
+            let first_ns = self.kept.first().map_or(TimeNs::MAX, |(time_ns, _)| *time_ns);
+            let earlier = prepared.values.partition_point(|(time_ns, _)| *time_ns < first_ns);
+            life.rebase(rule, &prepared.values[..earlier], self.base_ns);
+        }
+        life.begin(rule, &self.kept[..self.settled], self.clock_ns, &mut |transition| {
+            out(number, transition)
+        });
+        self.alerts.insert(at, Alert { rule: number, life: Some(Box::new(life)) });
+        self.set_quiet(rule);
+        self.bury();
+    }
+
+    /// Takes what is held of the source where nothing came yet, and lets go of what is older where something did: so
+    /// its alerts and a new one have the same base.
+    fn begin_with(&mut self, rules: &Rules, prepared: &Prepared) {
+        if self.newest_ns == TimeNs::MIN {
+            let Some((newest_ns, _)) = prepared.values.last() else { return };
+            let from = prepared.values.len().saturating_sub(KEPT_LEN_MAX / 2);
+            self.kept = prepared.values[from..].to_vec();
+            self.settled = self.kept.len();
+            self.base_ns = if from == 0 { prepared.from_ns } else { self.kept[0].0 };
+            (self.newest_ns, self.clock_ns) = (*newest_ns, *newest_ns);
+            self.last_arrival_ns = prepared.last_arrival_ns;
+        } else {
+            let gone =
+                self.kept.partition_point(|(time_ns, _)| *time_ns < prepared.from_ns).min(self.settled);
+            self.base_ns = self.base_ns.max(prepared.from_ns);
+            self.let_go(Some(rules), gone, prepared.from_ns);
+        }
+    }
+
+    /// Narrows where nothing begins.
+    fn set_quiet(&mut self, rule: &Rule) {
+        let (from, till) = match rule.signal {
+            Signal::Sample | Signal::Window(_) => rule.level.operator.quiet(rule.level.bounds),
+            // Their alerts are always alive.
+            Signal::Absent { .. } | Signal::Stale { .. } | Signal::Anomaly { .. } => return,
+        };
+        self.quiet = (self.quiet.0.max(from), self.quiet.1.min(till));
+    }
+
+    /// A rule watches it no longer: what it said is taken back.
+    pub(super) fn unbind(&mut self, rules: &Rules, number: u32, out: &mut impl FnMut(u32, Transition)) {
+        let Ok(at) = self.alerts.binary_search_by_key(&number, |alert| alert.rule) else { return };
+        let gone = self.alerts.remove(at);
+        if let Some(life) = gone.life {
+            life.retract(self.clock_ns, &mut |transition| out(number, transition));
+        }
+        self.quiet = Watched::default().quiet;
+        for at in 0..self.alerts.len() {
+            if let Some(rule) = rules.get(self.alerts[at].rule) {
+                self.set_quiet(rule);
+            }
+        }
+        self.bury();
+    }
+}
