@@ -12,7 +12,8 @@
 //! - [`message`]: the documented message; [`raw`]: raw samples for queries and sinks
 //! - [`sinks`]: where samples are stored; [`delivery`]: feeds them from a log, with a cursor
 //! - [`collectors`]: what a producer measures; [`producer`]: collectors -> bus
-//! - [`telemetry`]: what the service counts about itself; `file_lock`: files that are ours alone
+//! - [`telemetry`]: what the service counts about itself; `file_lock`: files that are ours alone; [`huge_pages`]: for
+//!   the heap
 
 pub mod alerts;
 pub mod arguments;
@@ -25,6 +26,7 @@ pub mod feed;
 mod file_lock;
 pub mod health;
 pub mod http;
+pub mod huge_pages;
 pub mod intake;
 pub mod journal;
 pub mod keeper;

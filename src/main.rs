@@ -13,9 +13,9 @@ use plantd_metric::bus::{Receiver, ReceiverConfig};
 use plantd_metric::journal::files::{Files, RealFiles};
 use plantd_metric::journal::{inspect, repair};
 use plantd_metric::service::{Service, wall_clock, wiring};
-use plantd_metric::settings::{self, LogFormat, LoggingSettings, Origins, Settings, StorageKind};
+use plantd_metric::settings::{self, LogFormat, LoggingSettings, Mode, Origins, Settings, StorageKind};
 use plantd_metric::sinks::prometheus::scrape::{ScrapeConfig, scrape_configs};
-use plantd_metric::{health, replay, service};
+use plantd_metric::{health, huge_pages, replay, service};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -65,6 +65,10 @@ fn run(arguments: &Arguments, settings: &Settings, origins: &Origins) -> ExitCod
         return journal(task, settings);
     }
     start_logging(&settings.logging);
+    if settings.performance.huge_pages && settings.mode() != Mode::Producer && arguments.list_topics.is_none()
+    {
+        huge_pages::enable();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(why) => return failed(EXIT_UNAVAILABLE, &why),

@@ -19,6 +19,8 @@ pub struct PerformanceSettings {
     pub buffer_size: usize,
     /// Compress answers to HTTP clients that accept it. Default off.
     pub compression: bool,
+    /// Ask for large pages of memory. Default on.
+    pub huge_pages: bool,
 }
 
 impl Default for PerformanceSettings {
@@ -29,6 +31,7 @@ impl Default for PerformanceSettings {
             worker_count: machine::cores(),
             buffer_size: 10_000,
             compression: false,
+            huge_pages: true,
         }
     }
 }
@@ -39,4 +42,5 @@ section! { PerformanceSettings requires [] {
     "worker_count" => worker_count: count(1, 256),
     "buffer_size" => buffer_size: count(1, 100_000_000),
     "compression" => compression: BOOL,
+    "huge_pages" => huge_pages: BOOL,
 } }

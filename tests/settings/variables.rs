@@ -135,6 +135,7 @@ const EVERY_KEY: &[(&str, &str, &str)] = &[
     ("performance.worker_count", "256", ""),
     ("performance.buffer_size", "7", ""),
     ("performance.compression", "true", ""),
+    ("performance.huge_pages", "false", ""),
 ];
 
 /// Keys whose values are printed on more than one line.
