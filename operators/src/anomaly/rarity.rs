@@ -1,0 +1,197 @@
+//! How rare a strangeness is in the history of its own series: a tail probability, from a histogram that forgets.
+//!
+//! Below the upper 2 % the histogram is counted. Above, a Pareto tail is laid through the exceedances (peaks over
+//! threshold: Siffer et al., "Anomaly detection in streams with extreme value theory", KDD 2017; the exponent by Hill's
+//! estimator, 1975, drawn towards a prior while there are few), since what has never been seen can't be counted.
+
+use serde::{Deserialize, Serialize};
+
+use super::number::{Floats, LOG10_2, log2};
+
+/// Two bins an octave, from 2^-10 to 2^14.
+const BINS: usize = 48;
+/// The lower end of the first bin: 2^-10.
+const LOWEST_BITS: u64 = (1023 - 10) << 52;
+/// Bits of a number below those that count half octaves.
+const BIN_BITS: u32 = 51;
+/// Share of the history, and number of samples, that count as its tail.
+const TAIL_SHARE: f64 = 0.02;
+const TAIL_MIN: f64 = 5.0;
+/// Bins by which a tail falls to 1/e before anything is known, and how many exceedances that is worth.
+const PRIOR_DECAY_BINS: f64 = 1.15;
+const PRIOR_WEIGHT: f64 = 3.0;
+/// Below so many samples nothing is rare.
+const HISTORY_MIN: f64 = 20.0;
+/// Samples after which one counts e times less.
+const MEMORY: f64 = 10_000.0;
+/// Weights grow rather than all counts shrink; at this weight they are brought back to 1.
+const WEIGHT_MAX: f64 = 1e6;
+
+/// The history of one strangeness.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Rarity {
+    counts: Floats<BINS>,
+    total: f64,
+    /// Weight of the next sample.
+    weight: f64,
+    /// The tail: its first bin, the weight in it and above, and that weight times the middle of each bin.
+    tail_from: u32,
+    tail: f64,
+    tail_moment: f64,
+}
+
+impl Default for Rarity {
+    fn default() -> Self {
+        Rarity {
+            counts: Floats::filled(0.0),
+            total: 0.0,
+            weight: 1.0,
+            tail_from: BINS as u32,
+            tail: 0.0,
+            tail_moment: 0.0,
+        }
+    }
+}
+
+impl Rarity {
+    /// The tail probability of `strangeness` (0 or above), which then becomes part of the history.
+    #[inline]
+    pub fn observe(&mut self, strangeness: f64) -> TailProbability {
+        let place = place(strangeness);
+        let found = self.probability(place);
+        self.add(place as usize);
+        found
+    }
+
+    /// The strangeness of which the tail probability has so many decimal digits, which are within the tail.
+    pub fn strangeness_at(&self, digits: f64) -> Option<f64> {
+        if self.total < HISTORY_MIN * self.weight {
+            return None;
+        }
+        let beyond = (digits + LOG10_2 * log2(self.tail / self.total)) / self.digits_per_bin();
+        Some(strangeness(f64::from(self.tail_from) + beyond.max(0.0)))
+    }
+
+    #[inline]
+    fn probability(&self, place: f64) -> TailProbability {
+        if self.total < HISTORY_MIN * self.weight {
+            return TailProbability { counted: 1.0, further_digits: 0.0 };
+        }
+        let from = self.tail_from as usize;
+        let bin = place as usize;
+        if bin >= from {
+            let further_digits = (place - from as f64) * self.digits_per_bin();
+            return TailProbability { counted: self.tail / self.total, further_digits };
+        }
+        let part = f64::from(self.counts[bin]) * (1.0 - (place - bin as f64));
+        let counted = (self.tail + part + f64::from(sum(&self.counts[bin + 1..from]))) / self.total;
+        TailProbability { counted: counted.min(1.0), further_digits: 0.0 }
+    }
+
+    /// Decimal digits by which the tail falls from one bin to the next.
+    #[inline]
+    fn digits_per_bin(&self) -> f64 {
+        let prior = PRIOR_WEIGHT * self.weight;
+        let excess = self.tail_moment - f64::from(self.tail_from) * self.tail;
+        let decay_bins = (excess.max(0.0) + prior * PRIOR_DECAY_BINS) / (self.tail + prior);
+        std::f64::consts::LOG10_E / decay_bins
+    }
+
+    #[inline]
+    fn add(&mut self, bin: usize) {
+        self.counts[bin] += self.weight as f32;
+        self.total += self.weight;
+        if bin >= self.tail_from as usize {
+            self.tail += self.weight;
+            self.tail_moment += self.weight * middle(bin);
+        }
+        self.weight *= 1.0 + 1.0 / MEMORY;
+        self.settle_tail();
+        if self.weight > WEIGHT_MAX {
+            self.rescale();
+        }
+    }
+
+    /// Moves the tail's first bin until the tail is as heavy as it should be, and no bin heavier.
+    #[inline]
+    fn settle_tail(&mut self) {
+        let wanted = (TAIL_MIN * self.weight).max(TAIL_SHARE * self.total);
+        while self.tail < wanted && self.tail_from > 0 {
+            self.tail_from -= 1;
+            let count = f64::from(self.counts[self.tail_from as usize]);
+            self.tail += count;
+            self.tail_moment += count * middle(self.tail_from as usize);
+        }
+        while (self.tail_from as usize) < BINS {
+            let count = f64::from(self.counts[self.tail_from as usize]);
+            if self.tail - count < wanted {
+                break;
+            }
+            self.tail -= count;
+            self.tail_moment -= count * middle(self.tail_from as usize);
+            self.tail_from += 1;
+        }
+    }
+
+    /// Brings the weight back to 1. All sums are made anew, so that rounding does not gather.
+    #[cold]
+    fn rescale(&mut self) {
+        let factor = 1.0 / self.weight;
+        self.weight = 1.0;
+        (self.total, self.tail, self.tail_moment) = (0.0, 0.0, 0.0);
+        for (bin, count) in self.counts.iter_mut().enumerate() {
+            *count = (f64::from(*count) * factor) as f32;
+            self.total += f64::from(*count);
+            if bin >= self.tail_from as usize {
+                self.tail += f64::from(*count);
+                self.tail_moment += f64::from(*count) * middle(bin);
+            }
+        }
+        self.settle_tail();
+    }
+}
+
+/// A probability, and decimal digits by which it is smaller still.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TailProbability {
+    pub counted: f64,
+    pub further_digits: f64,
+}
+
+impl TailProbability {
+    /// All of its decimal digits: 3 for one in 1,000.
+    #[inline]
+    pub fn digits(&self) -> f64 {
+        self.further_digits - LOG10_2 * log2(self.counted)
+    }
+}
+
+/// Where on the axis of bins a strangeness lies: the logarithm, with straight lines between the octaves.
+#[inline]
+fn place(strangeness: f64) -> f64 {
+    let above = strangeness.min(1e30).to_bits().saturating_sub(LOWEST_BITS);
+    (above as f64 / (1_u64 << BIN_BITS) as f64).min(BINS as f64 - 0.001)
+}
+
+/// The strangeness that lies at a place.
+fn strangeness(place: f64) -> f64 {
+    let above = place.clamp(0.0, 2.0 * 100.0) * (1_u64 << BIN_BITS) as f64;
+    f64::from_bits(LOWEST_BITS + above as u64)
+}
+
+fn middle(bin: usize) -> f64 {
+    bin as f64 + 0.5
+}
+
+/// A sum in four parts at a time.
+#[inline]
+fn sum(counts: &[f32]) -> f32 {
+    let mut parts = [0.0; 4];
+    let (fours, rest) = counts.as_chunks::<4>();
+    for four in fours {
+        for (part, count) in parts.iter_mut().zip(four) {
+            *part += count;
+        }
+    }
+    parts.iter().sum::<f32>() + rest.iter().sum::<f32>()
+}
