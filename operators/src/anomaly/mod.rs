@@ -40,7 +40,6 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 use crate::sample::TimeNs;
-use number::{LOG10_2, log2};
 use rarity::Rarity;
 use season::Season;
 use statistics::{Seen, Statistics};
@@ -55,6 +54,8 @@ pub const WARM_UP: u32 = 100;
 const HALF_SCORE_DIGITS: f64 = 2.5;
 /// Digits of rarity of the ends of the expected band: 99.9 % of the samples are inside.
 const BAND_DIGITS: f64 = 3.0;
+/// Samples after which the width of the band is looked up again.
+const REACH_EVERY: u32 = 16;
 /// Samples after which what was strange is remembered e times less.
 const MEMORY_OF_STRANGE: f64 = 100.0;
 /// Values beyond are taken as this, so that no sum overflows.
@@ -99,6 +100,8 @@ pub struct Detector {
     rarities: Vec<Rarity>,
     /// The strangest of late, in digits, fading.
     remembered: f64,
+    /// Half the width of the expected band, in the scales of the component that has it.
+    reach: Option<f64>,
 }
 
 impl Detector {
@@ -112,6 +115,7 @@ impl Detector {
             season: Season::default(),
             rarities: vec![Rarity::default(); settings.method.row().components.len()],
             remembered: 0.0,
+            reach: None,
         }
     }
 
@@ -132,7 +136,10 @@ impl Detector {
         let interval = self.statistics.clock.tick(time_ns);
         let seen = self.statistics.compare(raw, rest, value, interval);
         let (digits, strangest) = self.rarest(row, &seen);
-        let band = self.band(row, forecast.season, value, seen.eps);
+        let (lower, upper) = self.band(row, &seen, forecast.season).unwrap_or((value, value));
+        if self.samples % REACH_EVERY == 0 {
+            self.reach = self.rarities.first().and_then(|rarity| rarity.strangeness_at(BAND_DIGITS));
+        }
         self.statistics.learn(raw, rest, interval);
         if row.seasonal {
             let interval_ns = self.statistics.clock.interval_ns();
@@ -143,8 +150,8 @@ impl Detector {
         let warmed_up = self.samples > WARM_UP;
         Judgement {
             score: if warmed_up { novel / (novel + HALF_SCORE_DIGITS) } else { 0.0 },
-            lower: band.0,
-            upper: band.1,
+            lower,
+            upper,
             reason: seen.reason(strangest, forecast.belief),
             warmed_up,
         }
@@ -153,22 +160,15 @@ impl Detector {
     /// The smallest tail probability of all components, in digits, and of which it is. The history goes on.
     #[inline]
     fn rarest(&mut self, row: &MethodRow, seen: &Seen) -> (f64, Option<Component>) {
-        let (mut counted, mut digits, mut strangest) = (1.0, 0.0, None);
+        let (mut digits, mut strangest) = (0.0, None);
         for (component, rarity) in row.components.iter().zip(&mut self.rarities) {
             let Some(strangeness) = seen.strangeness[*component as usize] else { continue };
             let found = rarity.observe(strangeness);
-            if found.further_digits > 0.0 {
-                let found = found.digits();
-                if found > digits {
-                    (digits, strangest) = (found, Some(*component));
-                }
-            } else if found.counted < counted {
-                counted = found.counted;
-                // A tail is rarer than what is counted.
-                strangest = if digits > 0.0 { strangest } else { Some(*component) };
+            if found > digits {
+                (digits, strangest) = (found, Some(*component));
             }
         }
-        if digits > 0.0 { (digits, strangest) } else { ((-LOG10_2 * log2(counted)).max(0.0), strangest) }
+        (digits, strangest)
     }
 
     /// How many samples were learned, up to 2^32 - 1.
@@ -185,17 +185,13 @@ impl Detector {
     }
 
     /// The expected band, in the sample's unit.
-    fn band(&self, row: &MethodRow, season: f64, value: f64, eps: f64) -> (f64, f64) {
+    fn band(&self, row: &MethodRow, seen: &Seen, season: f64) -> Option<(f64, f64)> {
         // The first component of every method is one that has a centre.
-        let component = row.components[0];
-        let reach = self.rarities.first().and_then(|rarity| rarity.strangeness_at(BAND_DIGITS));
-        let (Some(reach), Some((centre, scale))) = (reach, self.statistics.centre_and_scale(component, eps))
-        else {
-            return (value, value);
-        };
+        let (centre, scale) =
+            if row.components[0] == Component::Spike { seen.median? } else { seen.mean };
+        let half = self.reach? * scale;
         let centre = self.origin + season + centre;
-        let half = (reach * scale).min(VALUE_MAX);
-        (centre - half, centre + half)
+        Some((centre - half, centre + half))
     }
 
     /// Begins at the first value, and moves after the level where the level is so far away that single precision would

@@ -1,6 +1,6 @@
 //! How rare a strangeness is in the history of its own series: a tail probability, from a histogram that forgets.
 //!
-//! Below the upper 2 % the histogram is counted. Above, a Pareto tail is laid through the exceedances (peaks over
+//! The upper 2 % of the histogram are its tail, through which a Pareto tail is laid through the exceedances (peaks over
 //! threshold: Siffer et al., "Anomaly detection in streams with extreme value theory", KDD 2017; the exponent by Hill's
 //! estimator, 1975, drawn towards a prior while there are few), since what has never been seen can't be counted.
 
@@ -38,6 +38,8 @@ pub(super) struct Rarity {
     tail_from: u32,
     tail: f64,
     tail_moment: f64,
+    /// Decimal digits of the share that the tail had when it changed last.
+    edge_digits: f64,
 }
 
 impl Default for Rarity {
@@ -49,18 +51,20 @@ impl Default for Rarity {
             tail_from: BINS as u32,
             tail: 0.0,
             tail_moment: 0.0,
+            edge_digits: 0.0,
         }
     }
 }
 
 impl Rarity {
-    /// The tail probability of `strangeness` (0 or above), which then becomes part of the history.
+    /// Decimal digits of the tail probability of `strangeness` (0 or above): 3 if one sample in 1,000 is as strange. It
+    /// then becomes part of the history.
     #[inline]
-    pub fn observe(&mut self, strangeness: f64) -> TailProbability {
+    pub fn observe(&mut self, strangeness: f64) -> f64 {
         let place = place(strangeness);
-        let found = self.probability(place);
-        self.add(place as usize);
-        found
+        let digits = self.digits(place);
+        self.add(place as u32);
+        digits
     }
 
     /// The strangeness of which the tail probability has so many decimal digits, which are within the tail.
@@ -68,24 +72,22 @@ impl Rarity {
         if self.total < HISTORY_MIN * self.weight {
             return None;
         }
-        let beyond = (digits + LOG10_2 * log2(self.tail / self.total)) / self.digits_per_bin();
+        let beyond = (digits - self.edge_digits) / self.digits_per_bin();
         Some(strangeness(f64::from(self.tail_from) + beyond.max(0.0)))
     }
 
     #[inline]
-    fn probability(&self, place: f64) -> TailProbability {
+    fn digits(&self, place: f64) -> f64 {
         if self.total < HISTORY_MIN * self.weight {
-            return TailProbability { counted: 1.0, further_digits: 0.0 };
+            return 0.0;
         }
-        let from = self.tail_from as usize;
-        let bin = place as usize;
-        if bin >= from {
-            let further_digits = (place - from as f64) * self.digits_per_bin();
-            return TailProbability { counted: self.tail / self.total, further_digits };
+        let from = f64::from(self.tail_from);
+        if place < from {
+            // Nobody asks how ordinary something ordinary is: a parabola up to the edge of the tail.
+            let part = place / from;
+            return part * part * self.edge_digits;
         }
-        let part = f64::from(self.counts[bin]) * (1.0 - (place - bin as f64));
-        let counted = (self.tail + part + f64::from(sum(&self.counts[bin + 1..from]))) / self.total;
-        TailProbability { counted: counted.min(1.0), further_digits: 0.0 }
+        self.edge_digits + (place - from) * self.digits_per_bin()
     }
 
     /// Decimal digits by which the tail falls from one bin to the next.
@@ -98,39 +100,42 @@ impl Rarity {
     }
 
     #[inline]
-    fn add(&mut self, bin: usize) {
-        self.counts[bin] += self.weight as f32;
+    fn add(&mut self, bin: u32) {
+        self.counts[bin as usize] += self.weight as f32;
         self.total += self.weight;
-        if bin >= self.tail_from as usize {
+        if bin >= self.tail_from {
             self.tail += self.weight;
             self.tail_moment += self.weight * middle(bin);
         }
         self.weight *= 1.0 + 1.0 / MEMORY;
-        self.settle_tail();
+        let wanted = (TAIL_MIN * self.weight).max(TAIL_SHARE * self.total);
+        if bin >= self.tail_from || self.tail < wanted {
+            self.settle_tail(wanted);
+        }
         if self.weight > WEIGHT_MAX {
             self.rescale();
         }
     }
 
-    /// Moves the tail's first bin until the tail is as heavy as it should be, and no bin heavier.
-    #[inline]
-    fn settle_tail(&mut self) {
-        let wanted = (TAIL_MIN * self.weight).max(TAIL_SHARE * self.total);
+    /// Moves the tail's first bin until the tail is as heavy as `wanted`, and no bin heavier.
+    fn settle_tail(&mut self, wanted: f64) {
         while self.tail < wanted && self.tail_from > 0 {
             self.tail_from -= 1;
             let count = f64::from(self.counts[self.tail_from as usize]);
             self.tail += count;
-            self.tail_moment += count * middle(self.tail_from as usize);
+            self.tail_moment += count * middle(self.tail_from);
         }
-        while (self.tail_from as usize) < BINS {
-            let count = f64::from(self.counts[self.tail_from as usize]);
+        while let Some(count) = self.counts.get(self.tail_from as usize) {
+            let count = f64::from(*count);
             if self.tail - count < wanted {
                 break;
             }
             self.tail -= count;
-            self.tail_moment -= count * middle(self.tail_from as usize);
+            self.tail_moment -= count * middle(self.tail_from);
             self.tail_from += 1;
         }
+        let share = self.tail / self.total;
+        self.edge_digits = if share < 1.0 { -LOG10_2 * log2(share) } else { 0.0 };
     }
 
     /// Brings the weight back to 1. All sums are made anew, so that rounding does not gather.
@@ -139,30 +144,14 @@ impl Rarity {
         let factor = 1.0 / self.weight;
         self.weight = 1.0;
         (self.total, self.tail, self.tail_moment) = (0.0, 0.0, 0.0);
-        for (bin, count) in self.counts.iter_mut().enumerate() {
+        for (bin, count) in (0..).zip(self.counts.iter_mut()) {
             *count = (f64::from(*count) * factor) as f32;
             self.total += f64::from(*count);
-            if bin >= self.tail_from as usize {
+            if bin >= self.tail_from {
                 self.tail += f64::from(*count);
                 self.tail_moment += f64::from(*count) * middle(bin);
             }
         }
-        self.settle_tail();
-    }
-}
-
-/// A probability, and decimal digits by which it is smaller still.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct TailProbability {
-    pub counted: f64,
-    pub further_digits: f64,
-}
-
-impl TailProbability {
-    /// All of its decimal digits: 3 for one in 1,000.
-    #[inline]
-    pub fn digits(&self) -> f64 {
-        self.further_digits - LOG10_2 * log2(self.counted)
     }
 }
 
@@ -179,19 +168,6 @@ fn strangeness(place: f64) -> f64 {
     f64::from_bits(LOWEST_BITS + above as u64)
 }
 
-fn middle(bin: usize) -> f64 {
-    bin as f64 + 0.5
-}
-
-/// A sum in four parts at a time.
-#[inline]
-fn sum(counts: &[f32]) -> f32 {
-    let mut parts = [0.0; 4];
-    let (fours, rest) = counts.as_chunks::<4>();
-    for four in fours {
-        for (part, count) in parts.iter_mut().zip(four) {
-            *part += count;
-        }
-    }
-    parts.iter().sum::<f32>() + rest.iter().sum::<f32>()
+fn middle(bin: u32) -> f64 {
+    f64::from(bin) + 0.5
 }

@@ -73,14 +73,15 @@ fn mad(sorted: &[f32], centre: usize) -> f32 {
     // Of the `wanted` smallest, so many are below: the least number for which the next one below is no smaller than
     // the last one taken above.
     let wanted = sorted.len() / 2 + 1;
-    let (mut low, mut high) = (wanted.saturating_sub(len_above), len_below.min(wanted));
-    while low < high {
-        let taken = (low + high) / 2;
-        if below(taken) < above(wanted - taken - 1) {
-            low = taken + 1;
-        } else {
-            high = taken;
-        }
+    let (mut low, mut size) = (wanted.saturating_sub(len_above), 0);
+    size += len_below.min(wanted) - low;
+    // Written so that nothing has to be guessed by the processor: the outcome of each comparison is a coin toss.
+    while size > 0 {
+        let half = size / 2;
+        let taken = low + half;
+        let is_below = below(taken) < above(wanted - taken - 1);
+        low = if is_below { taken + 1 } else { low };
+        size = if is_below { size - half - 1 } else { half };
     }
     let last_above = if low < wanted { above(wanted - low - 1) } else { 0.0 };
     if low > 0 { last_above.max(below(low - 1)) } else { last_above }

@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::component::{COMPONENTS, Component, Reason};
-use super::number::log2;
 use super::rolling::Rolling;
 use crate::sample::TimeNs;
 
@@ -48,8 +47,10 @@ pub(super) struct Statistics {
 pub(super) struct Seen {
     /// By component; nothing where there is nothing to compare with.
     pub strangeness: [Option<f64>; COMPONENTS],
-    /// The least difference that is more than rounding.
-    pub eps: f64,
+    /// Median of the rest, and by what distances from it are measured.
+    pub median: Option<(f64, f64)>,
+    /// Mean of the rest, and by what distances from it are measured.
+    pub mean: (f64, f64),
     is_raw_new: bool,
     varies_less: bool,
 }
@@ -82,30 +83,24 @@ impl Statistics {
         (self.mean, self.deviation)
     }
 
-    /// About what and by what a component measures.
-    pub fn centre_and_scale(&self, component: Component, eps: f64) -> Option<(f64, f64)> {
-        if component == Component::Deviation {
-            return (self.samples > 0.0).then(|| (self.mean, self.variance.sqrt() + eps));
-        }
-        let (median, mad) = self.rolling.median_and_mad()?;
-        Some((median, mad * MAD_TO_SIGMA + self.deviation + eps))
-    }
-
     /// Compares a sample with those before it; `interval` is none after a gap.
     #[inline]
     pub fn compare(&self, raw: f64, rest: f64, value: f64, interval: Option<i64>) -> Seen {
         let eps = VALUE_RESOLUTION * value.abs() + STORED_RESOLUTION * raw.abs() + f64::MIN_POSITIVE;
-        let mut seen = Seen { eps, ..Seen::default() };
+        let mut seen = Seen::default();
         if self.samples < 3.0 {
             return seen;
         }
+        let spread = |(median, mad)| (median, mad * MAD_TO_SIGMA + self.deviation + eps);
+        seen.median = self.rolling.median_and_mad().map(spread);
+        seen.mean = (self.mean, self.variance.sqrt() + eps);
         let mut set = |component: Component, strangeness: f64| {
             seen.strangeness[component as usize] = Some(strangeness);
         };
-        if let Some((centre, scale)) = self.centre_and_scale(Component::Spike, eps) {
-            set(Component::Spike, (rest - centre).abs() / scale);
+        if let Some((median, scale)) = seen.median {
+            set(Component::Spike, (rest - median).abs() / scale);
         }
-        set(Component::Deviation, (rest - self.mean).abs() / (self.variance.sqrt() + eps));
+        set(Component::Deviation, (rest - seen.mean.0).abs() / seen.mean.1);
         set(Component::Record, self.rest_range.beyond(rest, eps));
         let raw_beyond = self.raw_range.beyond(raw, eps);
         set(Component::RawRecord, raw_beyond);
@@ -115,9 +110,9 @@ impl Statistics {
             let step = (rest - self.last_rest).abs();
             set(Component::Step, step / (self.step + eps));
             let short_step = self.short_step + SHORT_SHARE * (step - self.short_step);
-            let ratio = log2((short_step + eps) / (self.step + eps));
-            set(Component::Variation, ratio.abs() * std::f64::consts::LN_2);
-            seen.varies_less = ratio < 0.0;
+            let (short, long) = (short_step + eps, self.step + eps);
+            set(Component::Variation, short.max(long) / short.min(long) - 1.0);
+            seen.varies_less = short < long;
         }
         seen.is_raw_new = raw_beyond > 0.0;
         seen
@@ -204,6 +199,9 @@ impl Range {
     #[inline]
     fn beyond(&self, value: f64, eps: f64) -> f64 {
         let beyond = (value - self.high).max(self.low - value);
+        if beyond <= 0.0 {
+            return 0.0;
+        }
         (beyond / (self.high - self.low + eps) - RECORD_MARGIN).max(0.0)
     }
 
