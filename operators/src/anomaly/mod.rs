@@ -41,7 +41,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::sample::TimeNs;
 use rarity::Rarity;
-use season::Season;
+use season::{Pace, Season};
 use statistics::{Seen, Statistics};
 
 pub use component::{Component, Reason};
@@ -50,18 +50,18 @@ pub use method::{METHODS, Method, MethodRow, UnknownMethod};
 /// Samples after which judgements are worth something; until then every score is 0.
 pub const WARM_UP: u32 = 100;
 
-/// Digits of rarity at which a score is 0.5: the rarest of about 300 samples.
-const HALF_SCORE_DIGITS: f64 = 2.5;
-/// Digits of rarity of the ends of the expected band: 99.9 % of the samples are inside.
-const BAND_DIGITS: f64 = 3.0;
+/// Digits of rarity at which a score is 0.5: the rarest of 200 samples.
+const HALF_SCORE_DIGITS: f64 = 2.3;
+/// Digits of rarity of the ends of the expected band.
+const BAND_DIGITS: f64 = HALF_SCORE_DIGITS;
 /// Samples after which the width of the band is looked up again.
 const REACH_EVERY: u32 = 16;
 /// Samples after which what was strange is remembered e times less.
 const MEMORY_OF_STRANGE: f64 = 100.0;
 /// Values beyond are taken as this, so that no sum overflows.
 const VALUE_MAX: f64 = 1e30;
-/// The origin follows the level when that is so many deviations away: single precision has 7 digits.
-const ORIGIN_DEVIATIONS_MAX: f64 = 65_536.0;
+/// Samples whose median is the second origin.
+const FIRST_FEW: u32 = 9;
 
 /// What can be chosen for a detector.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,9 +74,9 @@ pub struct Settings {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Judgement {
     /// From 0, ordinary, to 1, as good as impossible. With d the decimal digits of the probability of a sample as strange
-    /// (3 for one in 1,000), lowered while something as strange is fresh in memory, it is d / (d + 2.5).
+    /// (3 for one in 1,000), lowered while something as strange is fresh in memory, it is d / (d + 2.3).
     pub score: f64,
-    /// Lower end of the expected band, in the sample's unit: 99.9 % of the samples lie inside. The value itself until
+    /// Lower end of the expected band, in the sample's unit: 99.5 % of the samples lie inside. The value itself until
     /// there is a band.
     pub lower: f64,
     /// Upper end of the expected band.
@@ -134,16 +134,17 @@ impl Detector {
         let forecast = if row.seasonal { self.season.forecast(time_ns, level) } else { Default::default() };
         let rest = raw - forecast.season;
         let interval = self.statistics.clock.tick(time_ns);
+        let reach = self.statistics.raw_reach();
         let seen = self.statistics.compare(raw, rest, value, interval);
         let (digits, strangest) = self.rarest(row, &seen);
         let (lower, upper) = self.band(row, &seen, forecast.season).unwrap_or((value, value));
         if self.samples % REACH_EVERY == 0 {
             self.reach = self.rarities.first().and_then(|rarity| rarity.strangeness_at(BAND_DIGITS));
         }
-        self.statistics.learn(raw, rest, interval);
+        self.statistics.learn(raw, rest, interval, &seen);
         if row.seasonal {
             let interval_ns = self.statistics.clock.interval_ns();
-            self.season.learn(time_ns, raw, level, &forecast, interval_ns);
+            self.season.learn(time_ns, raw, level, &forecast, &Pace { interval_ns, reach });
         }
         self.samples = self.samples.saturating_add(1);
         let novel = digits * self.novelty(digits);
@@ -171,6 +172,12 @@ impl Detector {
         (digits, strangest)
     }
 
+    /// Bytes of this detector, in place and on the heap.
+    pub fn state_bytes(&self) -> usize {
+        let rarities = self.rarities.len() * (size_of::<Rarity>() + Rarity::HEAP_BYTES);
+        size_of::<Detector>() + rarities + Season::HEAP_BYTES + Statistics::HEAP_BYTES
+    }
+
     /// How many samples were learned, up to 2^32 - 1.
     pub fn samples(&self) -> u32 {
         self.samples
@@ -187,25 +194,24 @@ impl Detector {
     /// The expected band, in the sample's unit.
     fn band(&self, row: &MethodRow, seen: &Seen, season: f64) -> Option<(f64, f64)> {
         // The first component of every method is one that has a centre.
-        let (centre, scale) =
-            if row.components[0] == Component::Spike { seen.median? } else { seen.mean };
+        let (centre, scale) = if row.components[0] == Component::Spike { seen.median? } else { seen.mean };
         let half = self.reach? * scale;
         let centre = self.origin + season + centre;
         Some((centre - half, centre + half))
     }
 
-    /// Begins at the first value, and moves after the level where the level is so far away that single precision would
-    /// lose the deviations.
+    /// Begins at the first value, then at the median of the first few; moves after the level where that is so far away
+    /// that single precision would lose the deviations.
     fn settle_origin(&mut self, value: f64) {
-        if self.samples == 0 {
-            self.origin = value;
-            return;
-        }
-        let (level, deviation) = self.statistics.level_and_deviation();
-        if level.abs() > ORIGIN_DEVIATIONS_MAX * deviation
-            && level.abs() > 1e-9 * self.origin.abs()
-            && deviation > 0.0
-        {
+        let moved = match self.samples {
+            0 => {
+                self.origin = value;
+                return;
+            }
+            FIRST_FEW => self.statistics.median(),
+            _ => self.statistics.lost_level(),
+        };
+        if let Some(level) = moved {
             self.origin += level;
             self.statistics.shift(-level);
             self.season.shift(-level as f32);

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::component::{COMPONENTS, Component, Reason};
-use super::rolling::Rolling;
+use super::rolling::{ROLLING_LEN, Rolling};
 use crate::sample::TimeNs;
 
 /// Samples of the long exponentially weighted means.
@@ -16,10 +16,18 @@ const RECORD_MARGIN: f64 = 0.05;
 const RANGE_FORGOTTEN: f64 = 2e-5;
 /// Scales a median absolute deviation to a standard deviation, if the samples are normal.
 const MAD_TO_SIGMA: f64 = 1.4826;
+/// The same to a mean absolute deviation, and to the mean step between independent samples.
+const MAD_TO_MEAN: f64 = 1.183;
+const MAD_TO_STEP: f64 = 1.673;
+/// Of deviations that one sample can pull a mean by. Without a limit, a single wild value would blind the scales for as
+/// long as they remember; with this one it moves them by a tenth.
+const PULL_DEVIATIONS_MAX: f64 = 200.0;
 /// Digits that a value is taken to have: smaller differences are rounding.
 const VALUE_RESOLUTION: f64 = 1e-9;
 /// The same of a value as it is stored, relative to the origin, in single precision.
 const STORED_RESOLUTION: f64 = 1e-7;
+/// Deviations that the level may be away from the origin: single precision has 7 digits.
+const LEVEL_DEVIATIONS_MAX: f64 = 65_536.0;
 /// So many usual intervals without a sample are a gap: what comes after has no predecessor.
 const GAP_INTERVALS: f64 = 6.0;
 
@@ -29,6 +37,8 @@ pub(super) struct Statistics {
     pub clock: Clock,
     samples: f64,
     raw_mean: f64,
+    /// Mean absolute deviation from `raw_mean`.
+    raw_deviation: f64,
     mean: f64,
     variance: f64,
     /// Mean absolute deviation from `mean`.
@@ -51,6 +61,8 @@ pub(super) struct Seen {
     pub median: Option<(f64, f64)>,
     /// Mean of the rest, and by what distances from it are measured.
     pub mean: (f64, f64),
+    /// Median absolute deviation of the newest, 0 while they are few.
+    mad: f64,
     is_raw_new: bool,
     varies_less: bool,
 }
@@ -73,14 +85,28 @@ impl Seen {
 }
 
 impl Statistics {
+    pub const HEAP_BYTES: usize = 2 * ROLLING_LEN * size_of::<f32>();
+
     /// The long mean of the values as they are.
     pub fn raw_level(&self) -> f64 {
         self.raw_mean
     }
 
-    /// Long mean of the rest, and mean absolute deviation from it.
-    pub fn level_and_deviation(&self) -> (f64, f64) {
-        (self.mean, self.deviation)
+    /// How far a value may be off before it says nothing of how large another will be, in the raw.
+    pub fn raw_reach(&self) -> f64 {
+        reach(self.raw_deviation)
+    }
+
+    /// The median of the newest, if there are enough.
+    pub fn median(&self) -> Option<f64> {
+        self.rolling.median_and_mad().map(|(median, _)| median)
+    }
+
+    /// The long mean, if it is so far from the origin that the deviations get lost in what is stored.
+    #[inline]
+    pub fn lost_level(&self) -> Option<f64> {
+        let is_lost = self.mean.abs() > LEVEL_DEVIATIONS_MAX * self.deviation && self.deviation > 0.0;
+        is_lost.then_some(self.mean)
     }
 
     /// Compares a sample with those before it; `interval` is none after a gap.
@@ -91,8 +117,10 @@ impl Statistics {
         if self.samples < 3.0 {
             return seen;
         }
-        let spread = |(median, mad)| (median, mad * MAD_TO_SIGMA + self.deviation + eps);
-        seen.median = self.rolling.median_and_mad().map(spread);
+        if let Some((median, mad)) = self.rolling.median_and_mad() {
+            seen.median = Some((median, mad * MAD_TO_SIGMA + self.deviation + eps));
+            seen.mad = mad;
+        }
         seen.mean = (self.mean, self.variance.sqrt() + eps);
         let mut set = |component: Component, strangeness: f64| {
             seen.strangeness[component as usize] = Some(strangeness);
@@ -118,23 +146,29 @@ impl Statistics {
         seen
     }
 
-    /// Learns a sample; `interval` is none after a gap.
+    /// Learns a sample; `interval` is none after a gap, `seen` what was found before.
     #[inline]
-    pub fn learn(&mut self, raw: f64, rest: f64, interval: Option<i64>) {
+    pub fn learn(&mut self, raw: f64, rest: f64, interval: Option<i64>, seen: &Seen) {
         let first = self.samples == 0.0;
+        if self.samples == ROLLING_LEN as f64 {
+            self.begin_again();
+        }
         self.samples += 1.0;
         let share = (1.0 / self.samples).max(1.0 / LONG);
-        self.raw_mean += share * (raw - self.raw_mean);
-        let off = rest - self.mean;
+        let off = limited(raw - self.raw_mean, reach(self.raw_deviation.max(seen.mad)));
+        self.raw_deviation += share * (off.abs() - self.raw_deviation);
+        self.raw_mean += share * off;
+        let reach_now = reach(self.deviation.max(seen.mad));
+        let off = limited(rest - self.mean, reach_now);
         self.deviation += share * (off.abs() - self.deviation);
         self.variance = (1.0 - share) * (self.variance + share * off * off);
         self.mean += share * off;
         if first {
             self.short_mean = rest;
         }
-        self.short_mean += SHORT_SHARE * (rest - self.short_mean);
+        self.short_mean += SHORT_SHARE * limited(rest - self.short_mean, reach_now);
         if interval.is_some() {
-            let step = (rest - self.last_rest).abs();
+            let step = (rest - self.last_rest).abs().min(reach(self.step.max(seen.mad)));
             self.step += share * (step - self.step);
             self.short_step += SHORT_SHARE * (step - self.short_step);
         }
@@ -142,6 +176,20 @@ impl Statistics {
         self.rest_range.learn(rest, first);
         self.raw_range.learn(raw, first);
         self.rolling.push(rest as f32);
+    }
+
+    /// Takes the robust statistics of the first samples in place of their means, if there was a wild one among them that
+    /// would spoil the scales for thousands to come.
+    fn begin_again(&mut self) {
+        let Some((median, mad)) = self.rolling.median_and_mad() else { return };
+        if mad == 0.0 || self.raw_deviation < PULL_DEVIATIONS_MAX * mad {
+            return;
+        }
+        (self.raw_mean, self.mean) = (median, median);
+        (self.raw_deviation, self.deviation) = (mad * MAD_TO_MEAN, mad * MAD_TO_MEAN);
+        self.variance = (mad * MAD_TO_SIGMA) * (mad * MAD_TO_SIGMA);
+        self.step = self.step.min(mad * MAD_TO_STEP);
+        self.short_step = self.short_step.min(mad * MAD_TO_STEP);
     }
 
     /// Adds `shift` to all values.
@@ -155,6 +203,17 @@ impl Statistics {
         }
         self.rolling.shift(shift as f32);
     }
+}
+
+/// How far off a sample is taken to be at most; anything, while nothing is known.
+#[inline]
+fn reach(deviation: f64) -> f64 {
+    if deviation > 0.0 { PULL_DEVIATIONS_MAX * deviation } else { f64::INFINITY }
+}
+
+#[inline]
+pub(super) fn limited(off: f64, reach: f64) -> f64 {
+    off.clamp(-reach, reach)
 }
 
 /// The usual time between two samples.
