@@ -15,12 +15,14 @@
 //! - [`rule`]: what an alert rule watches; [`condition`]: how it compares, the table `CONDITIONS`; [`alert`]: the life
 //!   cycle of one alert
 //! - [`closing`]: the windows of finest panes that are closed, as rows
+//! - [`anomaly`]: how strange a sample is, given those of its series before it
 //! - [`exchange`]: samples to the workers that own their series
 //! - [`window`], [`binding`], [`alerts`]: the timely and differential operators over all of that
 
 pub mod aggregate;
 pub mod alert;
 pub mod alerts;
+pub mod anomaly;
 pub mod binding;
 pub mod catalog;
 pub mod closing;
