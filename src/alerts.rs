@@ -232,7 +232,8 @@ mod tests {
         assert_eq!(board.rules().len(), 1);
         let seen = |kind, since_ns, at_ns| {
             let transition = Transition { kind, at_ns, since_ns, value: 2.0, decided_by_ns: at_ns };
-            board.apply(&AlertTransition { rule: 0, source: Source::Series(series), transition });
+            let source = Source::Series(series);
+            board.apply(&AlertTransition { rule: 0, source, transition, expected: None });
             board.active().iter().map(|a| (a.firing, a.since_ns, a.fired_ns)).collect::<Vec<_>>()
         };
         assert_eq!(seen(Kind::Pending, 5, 5), [(false, 5, None)]);

@@ -4,6 +4,7 @@
 //! follow, so that late samples change what was said; one that falls silent goes by the arrival clock, for which a
 //! timer per source is kept.
 
+mod judge;
 mod life;
 mod prepare;
 pub mod saved;
@@ -24,6 +25,7 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator as _;
 
 use crate::alert::{Machine, Transition};
+use crate::anomaly::Reason;
 use crate::pane::Obs;
 use crate::rule::{Rule, RuleChange};
 use crate::sample::{DurationNs, SECOND, Sample, SeriesId, TimeNs};
@@ -63,6 +65,21 @@ pub struct AlertTransition {
     pub source: Source,
     /// What happened.
     pub transition: Transition,
+    /// What a detector thought of the sample that a breach is about.
+    pub expected: Option<Expected>,
+}
+
+/// What a detector thought of a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Expected {
+    /// How strange it is, from 0 to 1.
+    pub score: f64,
+    /// Lower end of the band that was expected.
+    pub lower: f64,
+    /// Upper end.
+    pub upper: f64,
+    /// What is strangest about it.
+    pub reason: Reason,
 }
 
 /// The rules there are, by number.
@@ -308,9 +325,7 @@ impl Machines {
         let prepared = at.ok().map(|at| &prepared[at].2);
         let watched = &mut sources[place as usize].1;
         let before = watched.len();
-        watched.bind(rules, rule, prepared, &mut |rule, transition| {
-            out(AlertTransition { rule, source, transition });
-        });
+        watched.bind(rules, rule, prepared, &mut |said| out(said.of(source)));
         self.counters.bound.fetch_add((watched.len() - before) as u64, Ordering::Relaxed);
         self.arm(place);
     }
@@ -319,9 +334,7 @@ impl Machines {
         let Some(place) = self.places.get(&source).copied() else { return };
         let watched = &mut self.sources[place as usize].1;
         let before = watched.len();
-        watched.unbind(&self.rules, rule, &mut |rule, transition| {
-            out(AlertTransition { rule, source, transition });
-        });
+        watched.unbind(&self.rules, rule, &mut |said| out(said.of(source)));
         self.counters.bound.fetch_sub((before - watched.len()) as u64, Ordering::Relaxed);
         if watched.is_unwatched() {
             *watched = Watched::default();
@@ -349,9 +362,8 @@ impl Machines {
         let (source, watched) = &mut sources[place as usize];
         let values: Vec<Obs> =
             samples.iter().map(|(_, s)| Obs { time_ns: s.time_ns, value: s.value }).collect();
-        let late = watched.take(rules, patience, *arrival_ns, &values, false, &mut |rule, transition| {
-            out(AlertTransition { rule, source: *source, transition });
-        });
+        let late =
+            watched.take(rules, patience, *arrival_ns, &values, false, &mut |said| out(said.of(*source)));
         self.arm(place);
         late
     }
@@ -381,9 +393,7 @@ impl Machines {
             if watched.armed_ns != wake_ns {
                 continue;
             }
-            watched.wake(rules, patience, *arrival_ns, &mut |rule, transition| {
-                out(AlertTransition { rule, source: *source, transition });
-            });
+            watched.wake(rules, patience, *arrival_ns, &mut |said| out(said.of(*source)));
             // Later than now in any case: what was due is done.
             watched.armed_ns = TimeNs::MAX;
             let again_ns = watched.wake_at_ns(rules, patience);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::alert::{Timing, Verdict};
+use crate::anomaly::Method;
 use crate::condition::{Bounds, Operator};
 use crate::sample::DurationNs;
 use crate::series::{Target, TargetMatcher};
@@ -53,9 +54,24 @@ pub enum Signal {
     },
     /// How strange each sample is to a detector, from 0 to 1.
     Anomaly {
-        /// Name of the detector.
-        method: String,
+        /// The detector.
+        method: Method,
     },
+}
+
+impl Signal {
+    /// The detector that judges the values, if one does.
+    pub fn method(&self) -> Option<Method> {
+        match self {
+            Signal::Anomaly { method } => Some(*method),
+            _ => None,
+        }
+    }
+
+    /// Whether a detector judges the values, once and for all.
+    pub fn is_judged(&self) -> bool {
+        self.method().is_some()
+    }
 }
 
 /// A window function as a signal. At every multiple `t` of `hop_ns` its value is that of the samples in

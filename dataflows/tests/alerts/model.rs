@@ -267,7 +267,10 @@ fn gaps(samples: &[(TimeNs, f64)], for_ns: DurationNs, clock_ns: TimeNs) -> Vec<
 
 /// The firings that are told and not taken back.
 #[derive(Default)]
-pub struct Known(BTreeMap<(u32, Source, TimeNs), (TimeNs, Option<(TimeNs, bool)>)>);
+pub struct Known(BTreeMap<(u32, Source, TimeNs), Firing>);
+
+/// When a firing began, and when it ended, if it has, and whether in silence.
+type Firing = (TimeNs, Option<(TimeNs, bool)>);
 
 impl Known {
     pub fn learn(&mut self, moved: &AlertTransition) {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Expected;
 use crate::alert::{Kind, Machine, Timing, Transition, Verdict};
 use crate::rule::{Rule, Signal};
 use crate::sample::{DurationNs, SECOND, TimeNs};
@@ -151,6 +152,8 @@ pub(super) struct Life {
     told: Vec<Occurrence>,
     /// The value of the last transition: what people see of the alert, before and after a restart.
     pub(super) said: f64,
+    /// What a detector thought of the newest value that breached.
+    pub(super) expected: Option<Expected>,
     /// Whether its rule has something to remember of every value.
     lasts: bool,
 }

@@ -3,11 +3,10 @@
 //! A breach that goes on already has its true start then, and no alert waits for its duration again. How far back a
 //! rule looks hangs on what is found: until values that do not breach, or as far as samples are held.
 
-use serde::{Deserialize, Serialize};
-
 use super::life::Life;
 use super::{Machines, Patience};
 use crate::alert::Verdict;
+use crate::anomaly::{self, Detector, Method};
 use crate::rule::{Rule, Signal};
 use crate::sample::{DurationNs, SeriesId, TimeNs};
 use crate::window::Control;
@@ -25,7 +24,7 @@ pub struct Backlog {
 }
 
 /// What a source and its new alerts begin with.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Prepared {
     /// Values from here on.
     pub(super) from_ns: TimeNs,
@@ -33,6 +32,8 @@ pub(super) struct Prepared {
     pub(super) last_arrival_ns: TimeNs,
     /// The alerts by rule, each in front of those values.
     pub(super) lives: Vec<(u32, Life)>,
+    /// Detectors that rules ask, each in front of those values.
+    pub(super) judges: Vec<(Method, Detector)>,
 }
 
 /// Values a detector is shown before it judges, at most.
@@ -60,14 +61,27 @@ impl Machines {
                 values: look(series, from_ns).unwrap_or_default().values,
                 last_arrival_ns: newest.last_arrival_ns,
                 lives: Vec::with_capacity(of_series.len()),
+                judges: Vec::new(),
             };
             prepared.values.retain(|(time_ns, _)| *time_ns >= from_ns);
             for (_, number) in of_series {
                 let added = controls.iter().find_map(|control| added(control, *number));
-                if let Some(rule) = added.or_else(|| self.rules.get(*number)) {
-                    let life = based(rule, &self.patience, from_ns, |from_ns| look(series, from_ns));
-                    prepared.lives.push((*number, life));
+                let Some(rule) = added.or_else(|| self.rules.get(*number)) else { continue };
+                let backlog = earlier(rule, &self.patience, from_ns, |from_ns| look(series, from_ns));
+                let mut life = Life::new(rule);
+                match rule.signal.method() {
+                    None => life.rebase(rule, &backlog, from_ns),
+                    Some(method) if prepared.judges.iter().all(|(of, _)| *of != method) => {
+                        let mut detector = Detector::new(&anomaly::Settings { method });
+                        let newest = backlog.len().saturating_sub(WARM_UP_LEN_MAX);
+                        for (time_ns, value) in &backlog[newest..] {
+                            detector.observe(*time_ns, *value);
+                        }
+                        prepared.judges.push((method, detector));
+                    }
+                    Some(_) => {}
                 }
+                prepared.lives.push((*number, life));
             }
             self.prepared.push((epoch, series, prepared));
         }
@@ -86,13 +100,13 @@ fn added(control: &Control, number: u32) -> Option<&Rule> {
     change.added.iter().find(|(added, _)| *added == number).map(|(_, rule)| rule)
 }
 
-/// An alert in front of the values from `till_ns` on.
-fn based(
+/// Values before `till_ns`, as many as make an alert what it is there.
+fn earlier(
     rule: &Rule,
     patience: &Patience,
     till_ns: TimeNs,
     mut look: impl FnMut(TimeNs) -> Option<Backlog>,
-) -> Life {
+) -> Vec<(TimeNs, f64)> {
     let keep_ns = rule.timing.keep_ns.max(0);
     let mut back_ns = patience.lateness_ns.max(keep_ns).max(1);
     loop {
@@ -100,9 +114,7 @@ fn based(
         let mut backlog = look(from_ns).unwrap_or_default();
         backlog.values.retain(|(time_ns, _)| *time_ns < till_ns);
         if backlog.is_whole || from_ns == TimeNs::MIN || is_enough(rule, keep_ns, &backlog.values) {
-            let mut life = Life::new(rule);
-            life.rebase(rule, &backlog.values, till_ns);
-            return life;
+            return backlog.values;
         }
         back_ns = back_ns.saturating_mul(4);
     }

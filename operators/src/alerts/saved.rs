@@ -110,10 +110,10 @@ impl Machines {
         Ok(SavedAlerts { arrival_ns, late, rules })
     }
 
-    /// Takes in a saved source; gives it back when there is one already.
-    pub fn restore(&mut self, saved: SavedSource) -> Result<(), SavedSource> {
+    /// Takes in a saved source; gives its name back when it is there already.
+    pub fn restore(&mut self, saved: SavedSource) -> Result<(), Source> {
         if self.places.contains_key(&saved.source) {
-            return Err(saved);
+            return Err(saved.source);
         }
         let place = self.place_of(saved.source);
         self.counters.bound.fetch_add(saved.len() as u64, Ordering::Relaxed);

@@ -12,10 +12,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::judge::{Judge, judge};
 use super::life::Life;
 use super::prepare::Prepared;
-use super::{Patience, Rules, Slack};
+use super::{AlertTransition, Expected, Patience, Rules, Slack, Source};
 use crate::alert::Transition;
+use crate::anomaly::{self, Detector, Judgement, Method};
 use crate::pane::Obs;
 use crate::rule::{Rule, Signal};
 use crate::sample::{DurationNs, TimeNs};
@@ -48,11 +50,33 @@ pub(super) struct Watched {
     base_ns: TimeNs,
     /// By rule.
     alerts: Vec<Alert>,
+    /// By method.
+    judges: Vec<Judge>,
     /// Whether a value of this epoch waits, so that those behind it wait, too.
     #[serde(skip)]
     pub(super) is_gathering: bool,
     /// The entry of the timers that counts for it; the greatest time there is for none.
     pub(super) armed_ns: TimeNs,
+}
+
+/// What an alert of a source said.
+pub(super) struct Said {
+    pub(super) rule: u32,
+    pub(super) transition: Transition,
+    pub(super) expected: Option<Expected>,
+}
+
+impl Said {
+    /// The same, with whose it is.
+    pub(super) fn of(self, source: Source) -> AlertTransition {
+        let Said { rule, transition, expected } = self;
+        AlertTransition { rule, source, transition, expected }
+    }
+}
+
+/// Passes on what the alert of a rule that asks no detector says.
+fn plainly(rule: u32, out: &mut impl FnMut(Said)) -> impl FnMut(Transition) {
+    move |transition| out(Said { rule, transition, expected: None })
 }
 
 /// The alert of one rule on a source.
@@ -76,6 +100,7 @@ impl Default for Watched {
             last_arrival_ns: TimeNs::MIN,
             base_ns: TimeNs::MIN,
             alerts: Vec::new(),
+            judges: Vec::new(),
             is_gathering: false,
             armed_ns: TimeNs::MAX,
         }
@@ -142,7 +167,7 @@ impl Watched {
         arrival_ns: TimeNs,
         values: &[Obs],
         replaces: bool,
-        out: &mut impl FnMut(u32, Transition),
+        out: &mut impl FnMut(Said),
     ) -> u64 {
         self.last_arrival_ns = arrival_ns;
         self.is_gathering = false;
@@ -171,6 +196,10 @@ impl Watched {
     /// Puts a value in its place; says whether that is among those settled, or behind the clock.
     fn place(&mut self, patience: &Patience, obs: Obs, replaces: bool) -> bool {
         let behind_clock = obs.time_ns < self.clock_ns;
+        if obs.time_ns < self.newest_ns && self.knows(obs) {
+            // Sent again: it says nothing new.
+            return false;
+        }
         match patience.slack {
             Slack::Auto(max_ns) if obs.time_ns < self.newest_ns => {
                 let behind_ns = self.newest_ns.saturating_sub(obs.time_ns);
@@ -197,23 +226,32 @@ impl Watched {
         settled || behind_clock
     }
 
+    /// Whether this very value of this time came before.
+    fn knows(&self, obs: Obs) -> bool {
+        let from = self.kept.partition_point(|(time_ns, _)| *time_ns < obs.time_ns);
+        let same = self.kept[from..].iter().take_while(|(time_ns, _)| *time_ns == obs.time_ns);
+        same.into_iter().any(|(_, value)| value.to_bits() == obs.value.to_bits())
+    }
+
     /// Settles values up to `till_ns`. `placed` are values among those settled already, if there are any: then alerts
     /// are corrected.
-    fn settle(
-        &mut self,
-        rules: &Rules,
-        till_ns: TimeNs,
-        placed: Option<&[Obs]>,
-        out: &mut impl FnMut(u32, Transition),
-    ) {
+    fn settle(&mut self, rules: &Rules, till_ns: TimeNs, placed: Option<&[Obs]>, out: &mut impl FnMut(Said)) {
         let before = self.settled;
         self.settled = self.kept.partition_point(|(time_ns, _)| *time_ns <= till_ns).max(before);
         self.clock_ns =
             self.kept[..self.settled].last().map_or(till_ns, |(time_ns, _)| till_ns.max(*time_ns));
         let (settled, fresh) = (&self.kept[..self.settled], &self.kept[before..self.settled]);
+        let judged: Vec<(Method, Vec<Judgement>)> =
+            self.judges.iter_mut().map(|judge| (judge.method, judge.observe(fresh))).collect();
         for Alert { rule: number, life } in &mut self.alerts {
             let Some(rule) = rules.get(*number) else { continue };
-            let out = &mut |transition| out(*number, transition);
+            if let Signal::Anomaly { method } = rule.signal {
+                let life = life.get_or_insert_with(|| Box::new(Life::new(rule)));
+                let judgements = judged.iter().find(|(of, _)| *of == method).map_or(&[][..], |(_, of)| of);
+                judge(life, (*number, rule), fresh, judgements, self.clock_ns, out);
+                continue;
+            }
+            let out = &mut plainly(*number, out);
             let breaches = |value: f64| rule.level.breaches(value);
             let begins = match (&*life, placed) {
                 (Some(_), _) => true,
@@ -236,7 +274,7 @@ impl Watched {
     }
 
     /// Looks how old the newest value is, for rules that ask.
-    fn age(&mut self, rules: &Rules, arrival_ns: TimeNs, out: &mut impl FnMut(u32, Transition)) {
+    fn age(&mut self, rules: &Rules, arrival_ns: TimeNs, out: &mut impl FnMut(Said)) {
         if self.newest_ns == TimeNs::MIN {
             return;
         }
@@ -245,7 +283,7 @@ impl Watched {
                 && matches!(rule.signal, Signal::Stale { .. })
             {
                 let life = life.get_or_insert_with(|| Box::new(Life::new(rule)));
-                life.age(rule, self.newest_ns, arrival_ns, &mut |transition| out(*number, transition));
+                life.age(rule, self.newest_ns, arrival_ns, &mut plainly(*number, out));
             }
         }
     }
@@ -278,7 +316,9 @@ impl Watched {
     /// Lets go of the oldest values, all before `base_ns`.
     fn let_go(&mut self, rules: Option<&Rules>, gone: usize, base_ns: TimeNs) {
         for Alert { rule, life } in &mut self.alerts {
-            if let (Some(life), Some(rule)) = (life, rules.and_then(|rules| rules.get(*rule))) {
+            let rule = rules.and_then(|rules| rules.get(*rule));
+            // What a detector judged stays judged: such an alert has no base behind it.
+            if let (Some(life), Some(rule)) = (life, rule.filter(|rule| !rule.signal.is_judged())) {
                 life.rebase(rule, &self.kept[..gone], base_ns);
             }
         }
@@ -301,7 +341,7 @@ impl Watched {
         rules: &Rules,
         patience: &Patience,
         arrival_ns: TimeNs,
-        out: &mut impl FnMut(u32, Transition),
+        out: &mut impl FnMut(Said),
     ) {
         if self.settled < self.kept.len() && self.last_arrival_ns.saturating_add(self.slack_ns) <= arrival_ns
         {
@@ -347,7 +387,7 @@ impl Watched {
         rules: &Rules,
         number: u32,
         prepared: Option<&Prepared>,
-        out: &mut impl FnMut(u32, Transition),
+        out: &mut impl FnMut(Said),
     ) {
         let (Some(at), Some(rule)) =
             (self.alerts.binary_search_by_key(&number, |alert| alert.rule).err(), rules.get(number))
@@ -363,11 +403,15 @@ impl Watched {
             // Where more values came than are kept, the first of those prepared are in front of them.
             let first_ns = self.kept.first().map_or(TimeNs::MAX, |(time_ns, _)| *time_ns);
             let earlier = prepared.values.partition_point(|(time_ns, _)| *time_ns < first_ns);
-            life.rebase(rule, &prepared.values[..earlier], self.base_ns);
+            if !rule.signal.is_judged() {
+                life.rebase(rule, &prepared.values[..earlier], self.base_ns);
+            }
         }
-        life.begin(rule, &self.kept[..self.settled], self.clock_ns, &mut |transition| {
-            out(number, transition)
-        });
+        if let Signal::Anomaly { method } = rule.signal {
+            self.add_judge(method, prepared);
+        } else {
+            life.begin(rule, &self.kept[..self.settled], self.clock_ns, &mut plainly(number, out));
+        }
         self.alerts.insert(at, Alert { rule: number, life: Some(Box::new(life)) });
         self.set_quiet(rule);
         self.bury();
@@ -392,6 +436,19 @@ impl Watched {
         }
     }
 
+    /// Has a detector judge values from now on, unless one does: it has learned those before.
+    fn add_judge(&mut self, method: Method, prepared: Option<&Prepared>) {
+        if self.judges.iter().any(|judge| judge.method == method) {
+            return;
+        }
+        let learned = prepared.and_then(|prepared| prepared.judges.iter().find(|(of, _)| *of == method));
+        let new = || Detector::new(&anomaly::Settings { method });
+        let detector = Box::new(learned.map_or_else(new, |(_, detector)| detector.clone()));
+        let mut judge = Judge { method, detector };
+        judge.observe(&self.kept[..self.settled]);
+        self.judges.push(judge);
+    }
+
     /// Narrows where nothing begins.
     fn set_quiet(&mut self, rule: &Rule) {
         let (from, till) = match rule.signal {
@@ -403,12 +460,15 @@ impl Watched {
     }
 
     /// A rule watches it no longer: what it said is taken back.
-    pub(super) fn unbind(&mut self, rules: &Rules, number: u32, out: &mut impl FnMut(u32, Transition)) {
+    pub(super) fn unbind(&mut self, rules: &Rules, number: u32, out: &mut impl FnMut(Said)) {
         let Ok(at) = self.alerts.binary_search_by_key(&number, |alert| alert.rule) else { return };
         let gone = self.alerts.remove(at);
         if let Some(life) = gone.life {
-            life.retract(self.clock_ns, &mut |transition| out(number, transition));
+            life.retract(self.clock_ns, &mut plainly(number, out));
         }
+        let methods = self.alerts.iter().filter_map(|alert| rules.get(alert.rule)?.signal.method());
+        let methods: Vec<Method> = methods.collect();
+        self.judges.retain(|judge| methods.contains(&judge.method));
         self.quiet = Watched::default().quiet;
         for at in 0..self.alerts.len() {
             if let Some(rule) = rules.get(self.alerts[at].rule) {

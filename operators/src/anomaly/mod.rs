@@ -138,7 +138,7 @@ impl Detector {
         let seen = self.statistics.compare(raw, rest, value, interval);
         let (digits, strangest) = self.rarest(row, &seen);
         let (lower, upper) = self.band(row, &seen, forecast.season).unwrap_or((value, value));
-        if self.samples % REACH_EVERY == 0 {
+        if self.samples.is_multiple_of(REACH_EVERY) {
             self.reach = self.rarities.first().and_then(|rarity| rarity.strangeness_at(BAND_DIGITS));
         }
         self.statistics.learn(raw, rest, interval, &seen);
