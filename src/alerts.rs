@@ -9,12 +9,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use operators::alert::{Kind, Machine, alert_id};
 use operators::alerts::AlertTransition;
 use operators::catalog::Catalog;
+use operators::condition::Bounds;
+use operators::rule::{Rule, Signal};
 use operators::sample::{SeriesId, TimeNs};
 use operators::series::SeriesKey;
 use parking_lot::Mutex;
 
 use crate::notify::receipt::Receipt;
 use crate::notify::{Notification, Status};
+use crate::templates::{Template, Values};
 
 /// The texts of a rule, and its threshold for the payload.
 #[derive(Clone, Debug)]
@@ -25,12 +28,81 @@ pub struct RuleTexts {
     pub metric: Arc<str>,
     /// Symbol of the comparison.
     pub operator: String,
-    /// Threshold.
-    pub threshold: f64,
+    /// What is compared with.
+    pub bounds: Bounds,
+    /// Whether the value is how strange a sample is.
+    pub is_score: bool,
     /// Severity.
     pub severity: Arc<str>,
     /// Message.
-    pub message: Arc<str>,
+    pub message: Template,
+    /// Further labels.
+    pub labels: Vec<(Arc<str>, Template)>,
+    /// Further texts.
+    pub annotations: Vec<(Arc<str>, Template)>,
+}
+
+/// What is said of one alert, its values in their places.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Message.
+    pub message: String,
+    /// Further labels.
+    pub labels: Vec<(Arc<str>, String)>,
+    /// Further texts.
+    pub annotations: Vec<(Arc<str>, String)>,
+}
+
+impl RuleTexts {
+    /// Those of a rule.
+    pub fn of(rule: &Rule) -> RuleTexts {
+        // The settings let only templates through; any other text stands for itself.
+        let template = |text: &Arc<str>| Template::parse(text).unwrap_or_else(|_| Template::plain(text));
+        let all = |texts: &[(Arc<str>, Arc<str>)]| {
+            texts.iter().map(|(name, text)| (name.clone(), template(text))).collect()
+        };
+        RuleTexts {
+            name: rule.name.clone(),
+            metric: rule.metric.as_str().into(),
+            operator: rule.level.operator.to_string(),
+            bounds: rule.level.bounds,
+            is_score: matches!(rule.signal, Signal::Anomaly { .. }),
+            severity: rule.texts.severity.clone(),
+            message: template(&rule.texts.message),
+            labels: all(&rule.texts.labels),
+            annotations: all(&rule.texts.annotations),
+        }
+    }
+
+    /// The threshold; of a range, the end that `value` is nearer to.
+    pub fn threshold(&self, value: f64) -> f64 {
+        let Bounds { lower, upper } = self.bounds;
+        if (value - lower).abs() < (upper - value).abs() { lower } else { upper }
+    }
+
+    /// What is said of an alert at `at_ns`.
+    pub fn told(&self, key: &SeriesKey, value: f64, started_ns: TimeNs, at_ns: TimeNs) -> Told {
+        let values = Values {
+            rule: &self.name,
+            severity: &self.severity,
+            metric: &key.metric,
+            target: &key.target,
+            value,
+            threshold: self.bounds,
+            score: self.is_score.then_some(value),
+            band: None,
+            started_ns,
+            at_ns,
+        };
+        let all = |texts: &[(Arc<str>, Template)]| {
+            texts.iter().map(|(name, text)| (name.clone(), text.render(&values))).collect()
+        };
+        Told {
+            message: self.message.render(&values),
+            labels: all(&self.labels),
+            annotations: all(&self.annotations),
+        }
+    }
 }
 
 /// An alert that is pending or firing.
@@ -122,15 +194,16 @@ impl AlertBoard {
         rule: &RuleTexts,
     ) -> Option<Notification> {
         let (key, transition) = (self.catalog.key(moved.series)?, moved.transition);
+        let told = rule.told(&key, transition.value, transition.since_ns, transition.at_ns);
         Some(Notification {
             id: alert_id(&rule.name, &key),
             rule: rule.name.clone(),
             target: key.target,
             metric: key.metric,
             severity: rule.severity.clone(),
-            message: rule.message.clone(),
+            message: told.message.into(),
             value: transition.value,
-            threshold: rule.threshold,
+            threshold: rule.threshold(transition.value),
             time_ns: transition.at_ns,
             started_ns: transition.since_ns,
             status,
@@ -192,14 +265,7 @@ mod tests {
     fn the_board_shows_what_is_pending_and_firing() {
         let catalog = Arc::new(Catalog::new(CatalogLimits::default()));
         let series = catalog.resolve(&Arc::new(Target::new("s", [])), "m").unwrap();
-        let texts = RuleTexts {
-            name: "r".into(),
-            metric: "m".into(),
-            operator: ">".into(),
-            threshold: 1.0,
-            severity: "warning".into(),
-            message: "".into(),
-        };
+        let texts = RuleTexts::of(&Rule { name: "r".into(), metric: "m".into(), ..Rule::default() });
         let board = AlertBoard::new(vec![texts], catalog);
         let seen = |kind, at_ns| {
             let transition = Transition { kind, at_ns, since_ns: 5, value: 2.0, decided_by_ns: at_ns };

@@ -9,6 +9,8 @@
 //!   one epoch; [`recovery`]: both -> state, at the start; [`requests`]: which must not count twice
 //! - [`http`]: the API; [`health`]: asking a running one
 //! - [`alerts`]: the table of alerts; [`notify`]: transitions -> receivers
+//! - [`promql`]: Prometheus' expressions, as far as rules of ours can say the same
+//! - [`templates`]: texts with places for values
 //! - [`message`]: the documented message; [`raw`]: raw samples for queries and sinks
 //! - [`sinks`]: where samples are stored; [`delivery`]: feeds them from a log, with a cursor
 //! - [`collectors`]: what a producer measures; [`producer`]: collectors -> bus
@@ -32,6 +34,7 @@ pub mod message;
 pub mod notify;
 pub mod outbox;
 pub mod producer;
+pub mod promql;
 pub mod raw;
 pub mod recovery;
 pub mod replay;
@@ -41,3 +44,4 @@ pub mod settings;
 pub mod sinks;
 pub mod statsd;
 pub mod telemetry;
+pub mod templates;

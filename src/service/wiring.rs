@@ -1,19 +1,17 @@
 //! Settings -> the configuration that each room takes. No decisions beyond units and names.
 
+mod rules;
+
 use std::path::Path;
 use std::time::Duration;
 
 use dataflows::plan::Plan;
-use operators::alert::Timing;
 use operators::catalog::CatalogLimits;
 use operators::closing::ClosingPlan;
-use operators::rule::{Level, Rule};
 use operators::sample::DurationNs;
-use operators::series::TargetMatcher;
 use operators::tier::{Tier, WindowPlan};
 
 use super::upkeep::UpkeepConfig;
-use crate::alerts::RuleTexts;
 use crate::bus::{
     Attach, BusError, Endpoint, ForwarderConfig, Framing, LinkConfig, PublisherConfig, ReceiveKind,
     ReceiverConfig, TransportKind,
@@ -28,8 +26,10 @@ use crate::http::HttpConfig;
 use crate::intake::IntakeConfig;
 use crate::journal::log::LogConfig;
 use crate::keeper::{Durability, KeeperConfig, WhenFull};
-use crate::settings::{self, BusSettings, JournalSettings, RuleSettings, Settings, StorageSettings};
+use crate::settings::{self, BusSettings, JournalSettings, Settings, StorageSettings};
 use crate::statsd::StatsdConfig;
+
+pub use rules::{rule, rule_texts};
 
 pub(super) fn ns(duration: Duration) -> DurationNs {
     DurationNs::try_from(duration.as_nanos()).unwrap_or(DurationNs::MAX)
@@ -41,7 +41,6 @@ pub fn plan(settings: &Settings) -> Plan {
     let tiers: Vec<Tier> =
         windows.tiers.iter().map(|t| Tier { width_ns: ns(t.width), retention_ns: ns(t.retention) }).collect();
     let held_ns = tiers.last().map_or(0, |tier| tier.retention_ns);
-    let rules = if settings.alerts.enabled { settings.alerts.rules.as_slice() } else { &[] };
     Plan {
         workers: settings.performance.worker_count,
         windows: WindowPlan {
@@ -50,42 +49,12 @@ pub fn plan(settings: &Settings) -> Plan {
             correction_horizon_ns: windows.correction_horizon.map_or(held_ns, ns),
             idle_timeout_ns: ns(windows.idle_timeout),
         },
-        rules: rules.iter().map(|rule| self::rule(rule, ns(settings.alerts.stale))).collect(),
+        rules: rules::rules(settings),
         epochs_queued_max: 16,
         recent_bytes: windows.recent_bytes as usize,
         closing: closing(settings),
         ..Plan::default()
     }
-}
-
-fn rule(rule: &RuleSettings, stale_ns: DurationNs) -> Rule {
-    let operator = rule.operator.word().parse();
-    Rule {
-        name: rule.name.as_str().into(),
-        metric: rule.metric.clone(),
-        matcher: TargetMatcher {
-            service: rule.service.clone(),
-            tags: rule.tags.iter().map(|(n, v)| (n.clone(), v.clone())).collect(),
-        },
-        // The settings' operators are those of the conditions' table: a test holds them together.
-        level: Level::new(operator.expect("every operator of the settings is a condition"), rule.threshold),
-        timing: Timing::new(ns(rule.duration), stale_ns),
-        ..Rule::default()
-    }
-}
-
-/// The texts of the rules, in the plan's order.
-pub fn rule_texts(settings: &Settings) -> Vec<RuleTexts> {
-    let rules = if settings.alerts.enabled { settings.alerts.rules.as_slice() } else { &[] };
-    let texts = rules.iter().map(|rule| RuleTexts {
-        name: rule.name.as_str().into(),
-        metric: rule.metric.as_str().into(),
-        operator: rule.operator.word().into(),
-        threshold: rule.threshold,
-        severity: rule.severity.as_str().into(),
-        message: rule.message.as_str().into(),
-    });
-    texts.collect()
 }
 
 /// Limits of the catalog.
@@ -358,15 +327,6 @@ pub fn collection(settings: &Settings) -> CollectionConfig {
 mod tests {
     use super::*;
     use crate::settings::{Application, ScrapeSettings};
-
-    #[test]
-    fn every_operator_of_the_settings_is_a_condition() {
-        for word in settings::Operator::WORDS {
-            let operator = settings::Operator::from_word(word).unwrap();
-            let rule = rule(&RuleSettings { operator, ..RuleSettings::default() }, 0);
-            assert_eq!(rule.level.operator.symbol(), *word);
-        }
-    }
 
     #[test]
     fn names_of_own_metrics_do_not_narrow_what_is_scraped() {
