@@ -15,7 +15,7 @@ use operators::function::{self, Function};
 use super::compounds::{List, Optional, Sub, Tags};
 use super::kinds::{BOOL, Kind, OneOf, Scalar, Shown, TEXT, choice as word, count, duration, scalar};
 use super::report::{Origin, Report};
-use super::section::{Key, Section, joined, read_section, section, show_section};
+use super::section::{Key, Section, joined, read_section, section};
 use super::units::show_duration;
 use super::words::choice;
 use super::written::Node;
@@ -279,8 +279,17 @@ impl Kind<RuleSettings> for Rule {
         check::check_rule(into, key, node, report);
     }
 
+    /// Without keys that have no meaning for it, which would be refused beside those that have.
     fn show(&self, value: &RuleSettings) -> Shown {
-        show_section(value)
+        let is_silence = value.absent_for.is_some() || value.stale_for.is_some();
+        let means = |key: &str| match key {
+            "operator" | "threshold" => !is_silence,
+            "condition" => value.condition == RuleCondition::Anomaly,
+            "min_samples" => value.func.is_some(),
+            _ => true,
+        };
+        let keys = RuleSettings::KEYS.iter().zip(value.show_fields());
+        Shown::Map(keys.filter(|(key, _)| means(key)).map(|(key, value)| (key.to_string(), value)).collect())
     }
 
     fn keys(&self, key: &str, keys: &mut Vec<Key>) {
