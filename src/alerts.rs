@@ -80,6 +80,21 @@ impl RuleTexts {
         if (value - lower).abs() < (upper - value).abs() { lower } else { upper }
     }
 
+    /// The labels of an alert, as Prometheus and Alertmanager have them, but for the rule's name: severity, service, tags
+    /// and those of the rule, which stand above tags; and the metric where the rule names a family of them.
+    pub fn labels(&self, key: &SeriesKey, told: &Told) -> BTreeMap<String, String> {
+        let mut labels = BTreeMap::from([("severity".to_string(), self.severity.to_string())]);
+        if !key.target.service.is_empty() {
+            labels.insert("service".into(), key.target.service.to_string());
+        }
+        if key.metric != self.metric {
+            labels.insert("metric".into(), key.metric.to_string());
+        }
+        labels.extend(key.target.tags.iter().map(|(name, value)| (name.to_string(), value.to_string())));
+        labels.extend(told.labels.iter().map(|(name, text)| (name.to_string(), text.clone())));
+        labels
+    }
+
     /// What is said of an alert at `at_ns`.
     pub fn told(&self, key: &SeriesKey, value: f64, started_ns: TimeNs, at_ns: TimeNs) -> Told {
         let values = Values {

@@ -9,6 +9,7 @@
 //!   one epoch; [`recovery`]: both -> state, at the start; [`requests`]: which must not count twice
 //! - [`http`]: the API; [`health`]: asking a running one
 //! - [`alerts`]: the table of alerts; [`notify`]: transitions -> receivers
+//! - [`rules`]: alert rules tried before they go live, and the list of those that run
 //! - [`promql`]: Prometheus' expressions, as far as rules of ours can say the same
 //! - [`templates`]: texts with places for values
 //! - [`message`]: the documented message; [`raw`]: raw samples for queries and sinks
@@ -39,6 +40,7 @@ pub mod raw;
 pub mod recovery;
 pub mod replay;
 pub mod requests;
+pub mod rules;
 pub mod service;
 pub mod settings;
 pub mod sinks;

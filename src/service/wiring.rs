@@ -26,7 +26,7 @@ use crate::http::HttpConfig;
 use crate::intake::IntakeConfig;
 use crate::journal::log::LogConfig;
 use crate::keeper::{Durability, KeeperConfig, WhenFull};
-use crate::settings::{self, BusSettings, JournalSettings, Settings, StorageSettings};
+use crate::settings::{self, BusSettings, JournalSettings, Settings, StorageSettings, WindowsSettings};
 use crate::statsd::StatsdConfig;
 
 pub use rules::{rule, rule_texts};
@@ -37,23 +37,27 @@ pub(super) fn ns(duration: Duration) -> DurationNs {
 
 /// What the engine runs.
 pub fn plan(settings: &Settings) -> Plan {
-    let windows = &settings.windows;
+    Plan {
+        workers: settings.performance.worker_count,
+        windows: window_plan(&settings.windows),
+        rules: rules::rules(settings),
+        epochs_queued_max: 16,
+        recent_bytes: settings.windows.recent_bytes as usize,
+        closing: closing(settings),
+        ..Plan::default()
+    }
+}
+
+/// Panes, tiers, lateness.
+pub fn window_plan(windows: &WindowsSettings) -> WindowPlan {
     let tiers: Vec<Tier> =
         windows.tiers.iter().map(|t| Tier { width_ns: ns(t.width), retention_ns: ns(t.retention) }).collect();
     let held_ns = tiers.last().map_or(0, |tier| tier.retention_ns);
-    Plan {
-        workers: settings.performance.worker_count,
-        windows: WindowPlan {
-            tiers,
-            lateness_ns: ns(windows.lateness),
-            correction_horizon_ns: windows.correction_horizon.map_or(held_ns, ns),
-            idle_timeout_ns: ns(windows.idle_timeout),
-        },
-        rules: rules::rules(settings),
-        epochs_queued_max: 16,
-        recent_bytes: windows.recent_bytes as usize,
-        closing: closing(settings),
-        ..Plan::default()
+    WindowPlan {
+        tiers,
+        lateness_ns: ns(windows.lateness),
+        correction_horizon_ns: windows.correction_horizon.map_or(held_ns, ns),
+        idle_timeout_ns: ns(windows.idle_timeout),
     }
 }
 

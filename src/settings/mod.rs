@@ -63,6 +63,7 @@ pub use http::{DedupSettings, HttpSettings, IngestSettings};
 pub use journal::{Durability, JournalSettings, WhenFull};
 pub use performance::PerformanceSettings;
 pub use rules::files::{RuleFile, load_rules, read_rules, rule_of_json};
+pub use rules::test_file::{RuleTest, TestFile, read_tests};
 pub use rules::{Operator, OverSettings, RuleCondition, RuleSettings, RuleSource, Threshold};
 pub use service::{Level, LogFormat, LoggingSettings, Mode, ServiceSettings};
 pub use statsd::StatsdSettings;

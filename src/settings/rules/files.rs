@@ -87,7 +87,7 @@ fn read_path(path: &Path, windows: &WindowsSettings, report: &mut Report) -> Vec
     }
 }
 
-fn read_node(path: &Path, report: &mut Report) -> Result<Option<Node>, Problem> {
+pub(super) fn read_node(path: &Path, report: &mut Report) -> Result<Option<Node>, Problem> {
     let file: Arc<str> = path.display().to_string().into();
     let refused = |why: String| Problem {
         origin: Origin::File { file: file.clone(), line: 1, column: 1 },
@@ -149,6 +149,8 @@ pub struct RuleFile {
     pub windows: WindowsSettings,
     /// Silence after which an alert ends: that of a configuration, else the default.
     pub stale: std::time::Duration,
+    /// Whether it is a whole configuration.
+    pub is_config: bool,
     /// What is wrong with others.
     pub problems: Vec<Problem>,
 }
@@ -176,6 +178,7 @@ pub fn read_rules(path: &Path, config: Option<&Settings>) -> RuleFile {
                 rules: settings.alerts.all_rules().cloned().collect(),
                 stale: settings.alerts.stale,
                 windows: settings.windows,
+                is_config: true,
                 problems: Vec::new(),
             },
             Err(SettingsErrors(problems)) => RuleFile { problems, ..RuleFile::default() },
@@ -185,7 +188,7 @@ pub fn read_rules(path: &Path, config: Option<&Settings>) -> RuleFile {
     check_names([].iter(), &rules, &mut report);
     report.problems.sort_by_key(|problem| problem.origin.rank());
     let (windows, stale) = (config.windows.clone(), config.alerts.stale);
-    RuleFile { rules, windows, stale, problems: report.problems }
+    RuleFile { rules, windows, stale, is_config: false, problems: report.problems }
 }
 
 /// Reads one rule from JSON, as a request brings it; problems are named as if it stood in a file `body`.

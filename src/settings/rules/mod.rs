@@ -1,9 +1,10 @@
 //! Alert rules as they are written: their keys. `check`: what no single key can tell; `files`: rules in files of
-//! their own; `prometheus`: files as Prometheus has them.
+//! their own; `prometheus`: files as Prometheus has them; `test_file`: files with unit tests of rules.
 
 mod check;
 pub mod files;
 mod prometheus;
+pub mod test_file;
 mod threshold;
 
 use std::collections::BTreeMap;
