@@ -2,20 +2,24 @@
 //!
 //! This room knows the texts of transitions; it decides nothing.
 
+mod texts;
+
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use operators::alert::{Kind, Machine, alert_id};
-use operators::alerts::{AlertTransition, Source};
+use operators::alerts::{AlertTransition, Expected, Source};
 use operators::catalog::Catalog;
-use operators::rule::{Rule, RuleChange, Signal};
-use operators::sample::{SECOND, TimeNs};
+use operators::rule::{Rule, RuleChange};
+use operators::sample::TimeNs;
 use operators::series::SeriesKey;
 use parking_lot::{Mutex, RwLock};
 
 use crate::notify::receipt::Receipt;
 use crate::notify::{Notification, Status};
+
+pub use texts::{RuleTexts, Told};
 
 /// An alert that is pending or firing.
 #[derive(Clone, Debug)]
@@ -23,7 +27,7 @@ pub struct Active {
     /// Stable identity of rule and series.
     pub id: u128,
     /// The rule.
-    pub rule: Arc<Rule>,
+    pub rule: Arc<KnownRule>,
     /// The series.
     pub key: SeriesKey,
     /// Whether it fires, or still waits for its duration.
@@ -34,6 +38,10 @@ pub struct Active {
     pub fired_ns: Option<TimeNs>,
     /// Value at the last transition.
     pub value: f64,
+    /// What a detector thought of it.
+    pub expected: Option<Expected>,
+    /// What the rule says of it.
+    pub told: Told,
 }
 
 /// What is remembered of an alert that is pending or firing.
@@ -42,6 +50,7 @@ struct State {
     since_ns: TimeNs,
     fired_ns: Option<TimeNs>,
     value: f64,
+    expected: Option<Expected>,
 }
 
 /// The table.
@@ -54,10 +63,21 @@ pub struct AlertBoard {
     pub counts: [AtomicU64; 5],
 }
 
+/// A rule, and what it has to say.
+#[derive(Clone, Debug)]
+pub struct KnownRule {
+    /// Its number.
+    pub number: u32,
+    /// The rule.
+    pub rule: Rule,
+    /// Its texts.
+    pub texts: RuleTexts,
+}
+
 /// Rules by number; those that are gone for as long as their last transitions may be on their way.
 #[derive(Default)]
 struct Rules {
-    all: BTreeMap<u32, Arc<Rule>>,
+    all: BTreeMap<u32, Arc<KnownRule>>,
     gone: VecDeque<u32>,
 }
 
@@ -81,21 +101,22 @@ impl AlertBoard {
             }
         }
         for (number, rule) in &change.added {
-            rules.all.insert(*number, Arc::new(rule.clone()));
+            let known = KnownRule { number: *number, rule: rule.clone(), texts: RuleTexts::of(rule) };
+            rules.all.insert(*number, Arc::new(known));
         }
     }
 
     /// A rule, in force or gone not long ago.
-    pub fn rule(&self, number: u32) -> Option<Arc<Rule>> {
+    pub fn rule(&self, number: u32) -> Option<Arc<KnownRule>> {
         self.rules.read().all.get(&number).cloned()
     }
 
     /// The rules that are in force, by number.
-    pub fn rules(&self) -> Vec<(u32, Arc<Rule>)> {
+    pub fn rules(&self) -> Vec<Arc<KnownRule>> {
         let rules = self.rules.read();
         let gone: HashSet<u32> = rules.gone.iter().copied().collect();
         let in_force = rules.all.iter().filter(|(number, _)| !gone.contains(number));
-        in_force.map(|(number, rule)| (*number, rule.clone())).collect()
+        in_force.map(|(_, rule)| rule.clone()).collect()
     }
 
     /// What a source is.
@@ -106,7 +127,7 @@ impl AlertBoard {
     /// Puts an alert back that was pending or firing when a checkpoint was made. `value` is that of its last transition.
     pub fn restore(&self, rule: u32, source: Source, machine: &Machine, value: f64) {
         if let Some(since_ns) = machine.since_ns() {
-            let state = State { since_ns, fired_ns: machine.fired_ns(), value };
+            let state = State { since_ns, fired_ns: machine.fired_ns(), value, expected: None };
             self.active.lock().insert((rule, source), state);
         }
     }
@@ -116,7 +137,8 @@ impl AlertBoard {
         let rule = self.rule(moved.rule)?;
         let transition = moved.transition;
         let place = (moved.rule, moved.source);
-        let state = |fired_ns| State { since_ns: transition.since_ns, fired_ns, value: transition.value };
+        let (since_ns, value, expected) = (transition.since_ns, transition.value, moved.expected);
+        let state = |fired_ns| State { since_ns, fired_ns, value, expected };
         let mut active = self.active.lock();
         // A correction may speak of an earlier breach than the one that is shown.
         let shown_ns = active.get(&place).map(|state| state.since_ns);
@@ -138,21 +160,27 @@ impl AlertBoard {
         }
         drop(active);
         self.counts[count].fetch_add(1, Ordering::Relaxed);
-        self.notification(moved, status(transition.kind)?, &rule)
+        self.notification(moved, status(transition.kind)?, &rule.texts)
     }
 
     /// What receivers are told of a transition.
-    fn notification(&self, moved: &AlertTransition, status: Status, rule: &Rule) -> Option<Notification> {
+    fn notification(
+        &self,
+        moved: &AlertTransition,
+        status: Status,
+        rule: &RuleTexts,
+    ) -> Option<Notification> {
         let (key, transition) = (self.key(moved.source)?, moved.transition);
+        let told = rule.told(&key, transition.value, moved.expected, transition.since_ns, transition.at_ns);
         Some(Notification {
             id: alert_id(&rule.name, &key),
             rule: rule.name.clone(),
             target: key.target,
             metric: key.metric,
-            severity: rule.texts.severity.clone(),
-            message: rule.texts.message.clone(),
+            severity: rule.severity.clone(),
+            message: told.message.into(),
             value: transition.value,
-            threshold: threshold(rule, transition.value),
+            threshold: rule.threshold(transition.value),
             time_ns: transition.at_ns,
             started_ns: transition.since_ns,
             status,
@@ -165,8 +193,8 @@ impl AlertBoard {
         let status = status(moved.transition.kind)?;
         let rules = self.rules.read();
         // The newest of the name: numbers change with what a rule is, and texts with the configuration.
-        let texts = rules.all.values().rev().find(|texts| *texts.name == *rule)?;
-        self.notification(moved, status, texts)
+        let known = rules.all.values().rev().find(|known| *known.texts.name == *rule)?;
+        self.notification(moved, status, &known.texts)
     }
 
     /// How many alerts are pending or firing.
@@ -180,14 +208,18 @@ impl AlertBoard {
             self.active.lock().iter().map(|(place, state)| (*place, *state)).collect();
         let shown = states.into_iter().filter_map(|((number, source), state)| {
             let (key, rule) = (self.key(source)?, self.rule(number)?);
+            let State { since_ns, fired_ns, value, expected } = state;
+            let at_ns = fired_ns.unwrap_or(since_ns);
             Some(Active {
-                id: alert_id(&rule.name, &key),
+                id: alert_id(&rule.texts.name, &key),
+                told: rule.texts.told(&key, value, expected, since_ns, at_ns),
                 rule,
                 key,
-                firing: state.fired_ns.is_some(),
-                since_ns: state.since_ns,
-                fired_ns: state.fired_ns,
-                value: state.value,
+                firing: fired_ns.is_some(),
+                since_ns,
+                fired_ns,
+                value,
+                expected,
             })
         });
         let mut active: Vec<Active> = shown.collect();
@@ -203,15 +235,6 @@ fn status(kind: Kind) -> Option<Status> {
         Kind::Firing => Some(Status::Firing),
         // Its reason is gone.
         Kind::Resolved { .. } | Kind::Retracted => Some(Status::Resolved),
-    }
-}
-
-/// The threshold that a value is beyond: of a range, the nearer end.
-pub fn threshold(rule: &Rule, value: f64) -> f64 {
-    match rule.signal {
-        Signal::Absent { for_ns } | Signal::Stale { for_ns } => for_ns as f64 / SECOND as f64,
-        _ if value > rule.level.bounds.upper => rule.level.bounds.upper,
-        _ => rule.level.bounds.lower,
     }
 }
 

@@ -9,6 +9,9 @@
 //!   one epoch; [`recovery`]: both -> state, at the start; [`requests`]: which must not count twice
 //! - [`http`]: the API; [`health`]: asking a running one
 //! - [`rulebook`]: which rules are in force; [`alerts`]: the table of alerts; [`notify`]: transitions -> receivers
+//! - [`rules`]: alert rules tried before they go live, and the list of those that run
+//! - [`promql`]: Prometheus' expressions, as far as rules of ours can say the same
+//! - [`templates`]: texts with places for values
 //! - [`message`]: the documented message; [`raw`]: raw samples for queries and sinks
 //! - [`sinks`]: where samples are stored; [`delivery`]: feeds them from a log, with a cursor
 //! - [`collectors`]: what a producer measures; [`producer`]: collectors -> bus
@@ -34,13 +37,16 @@ pub mod message;
 pub mod notify;
 pub mod outbox;
 pub mod producer;
+pub mod promql;
 pub mod raw;
 pub mod recovery;
 pub mod replay;
 pub mod requests;
 pub mod rulebook;
+pub mod rules;
 pub mod service;
 pub mod settings;
 pub mod sinks;
 pub mod statsd;
 pub mod telemetry;
+pub mod templates;

@@ -256,7 +256,7 @@ impl Outbox {
         let mut rules: Vec<u32> = saying.transitions.iter().map(|moved| moved.rule).collect();
         rules.sort_unstable();
         rules.dedup();
-        let name = |rule: u32| board.rule(rule).map(|rule| rule.name.to_string());
+        let name = |rule: u32| board.rule(rule).map(|known| known.texts.name.to_string());
         let said = Said {
             rules: rules.into_iter().filter_map(|rule| Some((rule, name(rule)?))).collect(),
             transitions: saying.transitions.clone(),

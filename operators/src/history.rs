@@ -3,6 +3,7 @@
 //! Panes grow old by the series' own newest event time, so a replayed or buffered past is held as long as
 //! a live one. All movement between tiers happens when a sample arrives; nothing depends on who looks when.
 
+pub mod observed;
 mod saved;
 #[cfg(test)]
 mod tests;

@@ -85,7 +85,7 @@ pub async fn alerts(State(app): State<Arc<App>>) -> Json<Value> {
         .active()
         .iter()
         .map(|alert| {
-            let rule = &alert.rule;
+            let rule = &alert.rule.texts;
             let tags: serde_json::Map<String, Value> =
                 alert.key.target.tags.iter().map(|(n, v)| (n.to_string(), json!(v))).collect();
             json!({
@@ -94,11 +94,11 @@ pub async fn alerts(State(app): State<Arc<App>>) -> Json<Value> {
                 "service": alert.key.target.service,
                 "metric": &*alert.key.metric,
                 "status": if alert.firing { "firing" } else { "pending" },
-                "severity": &*rule.texts.severity,
-                "message": &*rule.texts.message,
+                "severity": &*rule.severity,
+                "message": alert.told.message,
                 "value": alert.value,
-                "operator": rule.level.operator.symbol(),
-                "threshold": crate::alerts::threshold(rule, alert.value),
+                "operator": rule.operator,
+                "threshold": rule.threshold(alert.value),
                 "started_at": rfc3339(alert.since_ns),
                 "timestamp": rfc3339(alert.fired_ns.unwrap_or(alert.since_ns)),
                 "tags": tags,

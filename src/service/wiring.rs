@@ -1,15 +1,14 @@
 //! Settings -> the configuration that each room takes. No decisions beyond units and names.
 
+mod rules;
+
 use std::path::Path;
 use std::time::Duration;
 
 use dataflows::plan::Plan;
-use operators::alert::Timing;
 use operators::catalog::CatalogLimits;
 use operators::closing::ClosingPlan;
-use operators::rule::{Level, Rule, Texts};
 use operators::sample::DurationNs;
-use operators::series::TargetMatcher;
 use operators::tier::{Tier, WindowPlan};
 
 use super::upkeep::UpkeepConfig;
@@ -27,8 +26,10 @@ use crate::http::HttpConfig;
 use crate::intake::IntakeConfig;
 use crate::journal::log::LogConfig;
 use crate::keeper::{Durability, KeeperConfig, WhenFull};
-use crate::settings::{self, BusSettings, JournalSettings, RuleSettings, Settings, StorageSettings};
+use crate::settings::{self, BusSettings, JournalSettings, Settings, StorageSettings, WindowsSettings};
 use crate::statsd::StatsdConfig;
+
+pub use rules::{rule, rules};
 
 pub(super) fn ns(duration: Duration) -> DurationNs {
     DurationNs::try_from(duration.as_nanos()).unwrap_or(DurationNs::MAX)
@@ -36,50 +37,27 @@ pub(super) fn ns(duration: Duration) -> DurationNs {
 
 /// What the engine runs.
 pub fn plan(settings: &Settings) -> Plan {
-    let windows = &settings.windows;
-    let tiers: Vec<Tier> =
-        windows.tiers.iter().map(|t| Tier { width_ns: ns(t.width), retention_ns: ns(t.retention) }).collect();
-    let held_ns = tiers.last().map_or(0, |tier| tier.retention_ns);
     Plan {
         workers: settings.performance.worker_count,
-        windows: WindowPlan {
-            tiers,
-            lateness_ns: ns(windows.lateness),
-            correction_horizon_ns: windows.correction_horizon.map_or(held_ns, ns),
-            idle_timeout_ns: ns(windows.idle_timeout),
-        },
+        windows: window_plan(&settings.windows),
         epochs_queued_max: 16,
-        recent_bytes: windows.recent_bytes as usize,
+        recent_bytes: settings.windows.recent_bytes as usize,
         closing: closing(settings),
         ..Plan::default()
     }
 }
 
-fn rule(rule: &RuleSettings, stale_ns: DurationNs) -> Rule {
-    let operator = rule.operator.word().parse();
-    Rule {
-        name: rule.name.as_str().into(),
-        metric: rule.metric.clone(),
-        matcher: TargetMatcher {
-            service: rule.service.clone(),
-            tags: rule.tags.iter().map(|(n, v)| (n.clone(), v.clone())).collect(),
-        },
-        // The settings' operators are those of the conditions' table: a test holds them together.
-        level: Level::new(operator.expect("every operator of the settings is a condition"), rule.threshold),
-        timing: Timing::new(ns(rule.duration), stale_ns),
-        texts: Texts {
-            severity: rule.severity.as_str().into(),
-            message: rule.message.as_str().into(),
-            ..Texts::default()
-        },
-        ..Rule::default()
+/// Panes, tiers, lateness.
+pub fn window_plan(windows: &WindowsSettings) -> WindowPlan {
+    let tiers: Vec<Tier> =
+        windows.tiers.iter().map(|t| Tier { width_ns: ns(t.width), retention_ns: ns(t.retention) }).collect();
+    let held_ns = tiers.last().map_or(0, |tier| tier.retention_ns);
+    WindowPlan {
+        tiers,
+        lateness_ns: ns(windows.lateness),
+        correction_horizon_ns: windows.correction_horizon.map_or(held_ns, ns),
+        idle_timeout_ns: ns(windows.idle_timeout),
     }
-}
-
-/// The rules that the settings want.
-pub fn rules(settings: &Settings) -> Vec<Rule> {
-    let rules = if settings.alerts.enabled { settings.alerts.rules.as_slice() } else { &[] };
-    rules.iter().map(|rule| self::rule(rule, ns(settings.alerts.stale))).collect()
 }
 
 /// Limits of the catalog.
@@ -352,15 +330,6 @@ pub fn collection(settings: &Settings) -> CollectionConfig {
 mod tests {
     use super::*;
     use crate::settings::{Application, ScrapeSettings};
-
-    #[test]
-    fn every_operator_of_the_settings_is_a_condition() {
-        for word in settings::Operator::WORDS {
-            let operator = settings::Operator::from_word(word).unwrap();
-            let rule = rule(&RuleSettings { operator, ..RuleSettings::default() }, 0);
-            assert_eq!(rule.level.operator.symbol(), *word);
-        }
-    }
 
     #[test]
     fn names_of_own_metrics_do_not_narrow_what_is_scraped() {

@@ -1,30 +1,12 @@
-//! Section `alerts`: rules and where their alerts go.
+//! Section `alerts`: where rules are and where their alerts go. What a rule is: [`rules`](super::rules).
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::compounds::{List, Optional, Sub, Tags};
-use super::kinds::{BOOL, NUMBER, TEXT, Url, choice as word, count, duration};
+use super::compounds::{List, Optional};
+use super::kinds::{BOOL, TEXT, Url, count, duration};
+use super::rules::{Rule, RuleSettings};
 use super::section::section;
-use super::words::{HttpUrl, choice};
-
-choice! {
-    /// How a value is compared with the threshold. A value for which it holds breaches.
-    pub enum Operator {
-        /// Greater.
-        ">" => Above,
-        /// Greater or equal.
-        ">=" => AtLeast,
-        /// Less.
-        "<" => Below,
-        /// Less or equal.
-        "<=" => AtMost,
-        /// Equal.
-        "==" | "=" => Equal,
-        /// Not equal.
-        "!=" => NotEqual,
-    }
-}
+use super::words::HttpUrl;
 
 /// Section `alerts`.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +23,24 @@ pub struct AlertsSettings {
     pub queue_len_max: usize,
     /// The rules. Default none.
     pub rules: Vec<RuleSettings>,
+    /// Directory of files with more rules.
+    pub rules_dir: Option<String>,
+    /// Whether rules may be written through the API. Default off.
+    pub api_rules: bool,
+    /// The rules in the files of `rules_dir`. Not a key.
+    pub from_files: Vec<RuleSettings>,
+}
+
+impl AlertsSettings {
+    /// All rules, those of the configuration first, those that are switched off included.
+    pub fn all_rules(&self) -> impl Iterator<Item = &RuleSettings> + Clone {
+        self.rules.iter().chain(&self.from_files)
+    }
+
+    /// The rules that run.
+    pub fn active_rules(&self) -> impl Iterator<Item = &RuleSettings> + Clone {
+        self.all_rules().filter(|rule| self.enabled && rule.enabled)
+    }
 }
 
 impl Default for AlertsSettings {
@@ -52,45 +52,9 @@ impl Default for AlertsSettings {
             stale: Duration::from_secs(300),
             queue_len_max: 10_000,
             rules: Vec::new(),
-        }
-    }
-}
-
-/// A rule: one state machine for each series that it matches.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RuleSettings {
-    /// Unique.
-    pub name: String,
-    /// Metric name.
-    pub metric: String,
-    /// The comparison.
-    pub operator: Operator,
-    /// Finite.
-    pub threshold: f64,
-    /// How long a breach lasts before it fires, in event time. Default 0: at once.
-    pub duration: Duration,
-    /// Default `warning`.
-    pub severity: String,
-    /// Default: name, comparison and threshold in words.
-    pub message: String,
-    /// Service that its series have, exact or a glob with `*`; `None`: any.
-    pub service: Option<String>,
-    /// Tag values that its series have, exact or globs with `*`. Default none.
-    pub tags: BTreeMap<String, String>,
-}
-
-impl Default for RuleSettings {
-    fn default() -> Self {
-        RuleSettings {
-            name: String::new(),
-            metric: String::new(),
-            operator: Operator::Above,
-            threshold: 0.0,
-            duration: Duration::ZERO,
-            severity: "warning".into(),
-            message: String::new(),
-            service: None,
-            tags: BTreeMap::new(),
+            rules_dir: None,
+            api_rules: false,
+            from_files: Vec::new(),
         }
     }
 }
@@ -101,17 +65,7 @@ section! { AlertsSettings requires [] {
     "webhook_timeout" => webhook_timeout: duration("10ms", "10m"),
     "stale" => stale: duration("1s", "365d"),
     "queue_len_max" => queue_len_max: count(1, 10_000_000),
-    "rules" => rules: List(Sub),
-} }
-
-section! { RuleSettings requires ["name", "metric", "operator", "threshold"] {
-    "name" => name: TEXT,
-    "metric" => metric: TEXT,
-    "operator" => operator: word(),
-    "threshold" => threshold: NUMBER,
-    "duration" => duration: duration("0s", "365d"),
-    "severity" => severity: TEXT,
-    "message" => message: TEXT,
-    "service" => service: Optional(TEXT),
-    "tags" => tags: Tags,
+    "rules_dir" => rules_dir: Optional(TEXT),
+    "api_rules" => api_rules: BOOL,
+    "rules" => rules: List(Rule),
 } }

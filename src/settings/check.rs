@@ -2,6 +2,7 @@
 
 use super::check_storage::{check_journal, check_storages};
 use super::report::Report;
+use super::rules::{check_names, check_windows as check_windows_of_rules};
 use super::units::show_duration;
 use super::{Mode, Settings, WindowsSettings};
 
@@ -14,7 +15,9 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
         check_storages(settings, report);
         check_journal(settings, report);
     }
-    check_rules(settings, report);
+    let rules = &settings.alerts.rules;
+    check_names([].iter(), rules, report);
+    check_windows_of_rules(rules, &settings.windows, report);
     check_http(settings, report);
 }
 
@@ -148,16 +151,5 @@ fn check_windows(windows: &WindowsSettings, report: &mut Report) {
             windows.series_max, windows.series_per_service_max
         );
         report.conflict(&["windows.series_per_service_max", "windows.series_max"], text);
-    }
-}
-
-fn check_rules(settings: &Settings, report: &mut Report) {
-    let rules = &settings.alerts.rules;
-    for (at, rule) in rules.iter().enumerate() {
-        if rules[..at].iter().any(|other| other.name == rule.name) {
-            let text = format!("expected names that differ, found {:?} twice", rule.name);
-            let key = format!("alerts.rules[{at}].name");
-            report.conflict(&[&key], text);
-        }
     }
 }

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use super::report::Origins;
 use super::storage::DEFAULT_PATH;
-use super::units::show_duration;
-use super::{BusSettings, Mode, RuleSettings, Settings, StorageKind, Tier};
+use super::{BusSettings, Mode, Settings, StorageKind, Tier, rules};
 
 /// Fills in the defaults that follow other keys.
 pub(super) fn complete(settings: &mut Settings, origins: &Origins) {
@@ -23,8 +22,8 @@ pub(super) fn complete(settings: &mut Settings, origins: &Origins) {
     complete_storages(settings, origins);
     complete_journal(settings, origins);
     complete_windows(settings, origins);
-    for rule in settings.alerts.rules.iter_mut().filter(|rule| rule.message.is_empty()) {
-        rule.message = message_of(rule);
+    for rule in &mut settings.alerts.rules {
+        rules::complete(rule, &settings.windows);
     }
 }
 
@@ -135,12 +134,4 @@ fn complete_windows(settings: &mut Settings, origins: &Origins) {
     if !origins.is_given("windows.series_per_service_max") {
         windows.series_per_service_max = windows.series_per_service_max.min(windows.series_max);
     }
-}
-
-fn message_of(rule: &RuleSettings) -> String {
-    let lasting = match rule.duration {
-        Duration::ZERO => String::new(),
-        duration => format!(" for {}", show_duration(duration)),
-    };
-    format!("{} {} {}{lasting}", rule.metric, rule.operator, rule.threshold)
 }

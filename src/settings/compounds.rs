@@ -30,6 +30,10 @@ impl<T: Default, K: Kind<T>> Kind<Option<T>> for Optional<K> {
     fn may_be_secret(&self) -> bool {
         self.0.may_be_secret()
     }
+
+    fn keys(&self, key: &str, keys: &mut Vec<Key>) {
+        self.0.keys(key, keys);
+    }
 }
 
 /// What may be absent, and is so by a word such as `forever`.

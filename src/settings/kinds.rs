@@ -196,6 +196,15 @@ pub(super) const fn form<T>(
     Scalar { parse, show, expected, limits: NO_LIMITS, quotes: Quotes::Either }
 }
 
+/// The same with words for what is expected that have to be put together first.
+pub(super) fn scalar<T>(
+    parse: fn(&str, &Limits) -> Option<T>,
+    show: fn(&T) -> Shown,
+    expected: String,
+) -> Scalar<T, String> {
+    Scalar { parse, show, expected, limits: NO_LIMITS, quotes: Quotes::Either }
+}
+
 /// `IP:PORT`; `localhost:PORT` is 127.0.0.1, `:PORT` every address of the machine.
 pub(super) const LISTEN: Scalar<SocketAddr, &str> = form(
     |text, _| match text.rsplit_once(':') {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::report::{Origin, Origins, Problem, Report, SettingsErrors};
 use super::section::read_section;
 use super::written::{Node, Value};
-use super::{Mode, Settings, check, complete, env, yaml};
+use super::{Mode, Settings, check, complete, env, rules, yaml};
 
 /// Bytes of a configuration file, at most.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -68,6 +68,7 @@ pub fn load_traced(
     read_section(&root, &mut settings, "", &mut report);
     complete::complete(&mut settings, &report.origins);
     check::check(&settings, &mut report);
+    settings.alerts.from_files = rules::files::read_dir(&settings, &mut report);
     report.finish().map(|origins| (settings, origins))
 }
 

@@ -5,7 +5,7 @@
 //!
 //! # Layout
 //! - one file a section: [`service`] (with logging), [`bus`], [`http`] (with ingest), [`statsd`], [`windows`], [`journal`],
-//!   [`storage`] (and [`storages`], which are one or a list), [`collection`], [`alerts`], [`performance`]; each ends
+//!   [`storage`] (and [`storages`], which are one or a list), [`collection`], [`alerts`] (and [`rules`]), [`performance`]; each ends
 //!   with the table of its keys
 //! - [`words`]: value types: choices, secrets, addresses; [`units`]: durations and sizes
 //! - [`machine`]: what defaults follow the machine
@@ -22,6 +22,7 @@ pub mod http;
 pub mod journal;
 pub mod machine;
 pub mod performance;
+pub mod rules;
 pub mod service;
 pub mod statsd;
 pub mod storage;
@@ -52,15 +53,18 @@ use section::section;
 use storages::OneOrMany;
 
 pub use load::{Flags, load, load_traced};
-pub use print::print;
+pub use print::{print, print_rules};
 pub use report::{Origin, Origins, Problem, SettingsErrors};
 
-pub use alerts::{AlertsSettings, Operator, RuleSettings};
+pub use alerts::AlertsSettings;
 pub use bus::{BusKind, BusSettings, EmbeddedBusSettings, Framing, Transport};
 pub use collection::{Application, CollectionSettings, CommandSettings, ScrapeSettings};
 pub use http::{DedupSettings, HttpSettings, IngestSettings};
 pub use journal::{Durability, JournalSettings, WhenFull};
 pub use performance::PerformanceSettings;
+pub use rules::files::{RuleFile, load_rules, read_rules, rule_of_json};
+pub use rules::test_file::{RuleTest, TestFile, read_tests};
+pub use rules::{Operator, OverSettings, RuleCondition, RuleSettings, RuleSource, Threshold};
 pub use service::{Level, LogFormat, LoggingSettings, Mode, ServiceSettings};
 pub use statsd::StatsdSettings;
 pub use storage::{

@@ -3,12 +3,13 @@
 use super::Settings;
 use super::kinds::Shown;
 use super::report::{Origin, Origins};
+use super::rules::{RuleSettings, show_given};
 use super::section::{joined, show_section};
 use super::words::MASK;
 
 /// The effective configuration. Reading the print gives `settings` again, but for masked secrets.
 pub fn print(settings: &Settings, origins: &Origins) -> String {
-    let mut printer = Printer { origins, lines: String::new() };
+    let mut printer = Printer { origins, lines: String::new(), with_origins: true };
     if let Shown::Map(sections) = show_section(settings) {
         for (name, section) in sections {
             printer.entry(&format!("{name}:"), 0, &name, &section);
@@ -17,9 +18,25 @@ pub fn print(settings: &Settings, origins: &Origins) -> String {
     printer.lines
 }
 
+/// Rules as the file `rules:` of a rule directory has them, without what is as it would be by itself. What an import
+/// could not say in the same way stands above its rule.
+pub fn print_rules(rules: &[RuleSettings]) -> String {
+    let origins = Origins::default();
+    let mut lines = String::from(if rules.is_empty() { "rules: []\n" } else { "rules:\n" });
+    for rule in rules {
+        rule.source.notes.iter().for_each(|note| lines += &format!("  # {note}\n"));
+        let mut printer = Printer { origins: &origins, lines: String::new(), with_origins: false };
+        printer.entry("-", 1, "", &show_given(rule));
+        lines += &printer.lines.replacen("  -\n    ", "  - ", 1);
+    }
+    lines
+}
+
 struct Printer<'a> {
     origins: &'a Origins,
     lines: String,
+    /// Whether each value is followed by where it was given.
+    with_origins: bool,
 }
 
 impl Printer<'_> {
@@ -29,7 +46,8 @@ impl Printer<'_> {
         if let Some(inline) = inline(value) {
             let origin = self.origins.of(path);
             let inline = if is_from_secret_file(&origin, path) { masked(value) } else { inline };
-            self.lines += &format!("{indent}{head} {inline}  # {origin}\n");
+            let origin = if self.with_origins { format!("  # {origin}") } else { String::new() };
+            self.lines += &format!("{indent}{head} {inline}{origin}\n");
             return;
         }
         self.lines += &format!("{indent}{head}\n");

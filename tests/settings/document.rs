@@ -198,8 +198,8 @@ fn the_file_says() {
     let rules = settings.alerts.rules.iter();
     let rules: Vec<_> = rules.map(|r| (r.name.as_str(), r.operator, r.threshold, r.duration)).collect();
     let expected = [
-        ("high_cpu", Operator::Above, 80.0, seconds(300)),
-        ("high_memory", Operator::Above, 90.0, seconds(120)),
+        ("high_cpu", Operator::Above, 80.0.into(), seconds(300)),
+        ("high_memory", Operator::Above, 90.0.into(), seconds(120)),
     ];
     assert_eq!(rules, expected);
     assert_eq!(settings.alerts.rules[0].message, "cpu_usage > 80 for 5m");
@@ -221,7 +221,10 @@ fn the_other_blocks_say() {
     let webhook = alerts.webhook_url.as_ref().map(|url| url.as_str());
     assert_eq!(webhook, Some("http://alertmanager:9093/api/v1/alerts"));
     let rule = &alerts.rules[2];
-    assert_eq!((rule.operator, rule.threshold, rule.severity.as_str()), (Operator::Below, 60.0, "critical"));
+    assert_eq!(
+        (rule.operator, rule.threshold, rule.severity.as_str()),
+        (Operator::Below, 60.0.into(), "critical")
+    );
     assert_eq!(rule.message, "Service appears to be down");
 
     let performance = as_written(PERFORMANCE).performance;

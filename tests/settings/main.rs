@@ -6,6 +6,7 @@
 //! - `layers`: what stands above what, defaults that follow other keys, the print reads back
 //! - `storages`: one storage or several, and the journal
 //! - `document`: the blocks of the contract document
+//! - `rules`: alert rules, in the configuration and in files of their own
 //! - `shipped`: `config/`
 //! - `program`: the flags of the program
 
@@ -13,6 +14,7 @@ mod document;
 mod layers;
 mod mistakes;
 mod program;
+mod rules;
 mod shipped;
 mod storages;
 mod variables;

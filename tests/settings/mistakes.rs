@@ -132,7 +132,7 @@ const FILE_MISTAKES: &[(&str, &str)] = &[
     (
         "alerts:\n  rules:\n    - name: a\n      metric: b\n      threshold: .nan\n      operator: \"=>\"\n",
         "metric.yaml:5:18: alerts.rules[0].threshold: expected a finite number, found .nan\n\
-         metric.yaml:6:17: alerts.rules[0].operator: expected one of >, >=, <, <=, ==, !=, found \"=>\"; \
+         metric.yaml:6:17: alerts.rules[0].operator: expected one of >, >=, <, <=, ==, !=, outside, inside, found \"=>\"; \
          did you mean >=?",
     ),
     (
@@ -214,7 +214,7 @@ const FILE_MISTAKES: &[(&str, &str)] = &[
     (
         "alerts:\n  rules:\n    - { name: a, metric: m, operator: \">\", threshold: 1 }\n    \
          - { name: a, metric: m, operator: \"<\", threshold: 1 }\n",
-        "metric.yaml:4:15: alerts.rules[1].name: expected names that differ, found \"a\" twice",
+        "metric.yaml:4:15: alerts.rules[1].name: expected names that differ, found \"a\" here and at metric.yaml:3:7",
     ),
     // YAML itself
     ("a: b\n---\nc: d\n", "metric.yaml:3:1: expected one YAML document, found another one"),

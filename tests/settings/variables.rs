@@ -130,6 +130,8 @@ const EVERY_KEY: &[(&str, &str, &str)] = &[
     ("alerts.webhook_timeout", "1s", ""),
     ("alerts.stale", "1d", ""),
     ("alerts.queue_len_max", "5", ""),
+    ("alerts.rules_dir", "config/rules", ""),
+    ("alerts.api_rules", "true", ""),
     ("performance.batch_size", "6", ""),
     ("performance.flush_interval", "2s", ""),
     ("performance.worker_count", "256", ""),
@@ -267,7 +269,10 @@ fn lists_and_entries_by_variable() {
     let settings = loaded(yaml, &env);
     assert_eq!(settings.bus.topics, ["a", "c", "d"]);
     let rule = &settings.alerts.rules[0];
-    assert_eq!((rule.threshold, rule.tags["host"].as_str(), rule.message.as_str()), (2.5, "a*", "m > 2.5"));
+    assert_eq!(
+        (rule.threshold, rule.tags["host"].as_str(), rule.message.as_str()),
+        (2.5.into(), "a*", "m > 2.5")
+    );
     let tags: Vec<_> = settings.service.tags.into_iter().collect();
     assert_eq!(tags, [("rack".into(), "12".into()), ("zone".into(), "b".into())]);
     assert_eq!(settings.collection.own_metrics().collect::<Vec<_>>(), ["queue_depth"]);

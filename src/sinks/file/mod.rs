@@ -53,6 +53,7 @@ mod pending;
 mod read;
 mod recover;
 mod store;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -76,6 +77,7 @@ use self::cursor::Cursor;
 use self::disk::{Disk, RealDisk};
 use self::pending::Pending;
 use self::read::{Directory, FileReader};
+pub use self::stored::read_stored;
 use self::text::Scratch;
 use super::{Position, Reader, Sink, SinkError, SinkStatus, bytes_text};
 use crate::file_lock;

@@ -1,0 +1,96 @@
+//! The subcommands of `rules`: what they print, and their exit codes.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use super::unit;
+use crate::settings::{RuleFile, Settings, SettingsErrors, print_rules, read_rules};
+
+/// What a subcommand has to say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// For standard output.
+    pub out: String,
+    /// For standard error.
+    pub err: String,
+    /// Exit code.
+    pub code: u8,
+}
+
+/// Exit code of a test that failed, and of rules that cannot be imported.
+const FAILED: u8 = 1;
+/// Exit code of a wrong file, as of a wrong configuration.
+const WRONG: u8 = 78;
+
+/// `rules check FILE...`: each rule as it is understood, or everything that is wrong. Windows are those of `config`
+/// where a file is no configuration itself.
+pub fn check(files: &[PathBuf], config: &Settings) -> Answer {
+    let mut answer = Answer::default();
+    for file in files {
+        let RuleFile { rules, problems, .. } = read_rules(file, Some(config));
+        for rule in &rules {
+            let mut line = format!("{}: {}", rule.name, rule.expression());
+            if let Some(resolve) = rule.resolve_threshold {
+                let _ = write!(line, ", until {resolve}");
+            }
+            for (word, duration) in [("for", rule.duration), ("keep firing for", rule.keep_firing_for)] {
+                if !duration.is_zero() {
+                    let _ = write!(line, ", {word} {}", crate::settings::units::show_duration(duration));
+                }
+            }
+            let state = if rule.enabled { "" } else { ", switched off" };
+            let _ = writeln!(answer.out, "{line}, {}{state}", rule.severity);
+            rule.source.notes.iter().for_each(|note| answer.out += &format!("  note: {note}\n"));
+        }
+        match problems.len() {
+            0 => answer.out += &format!("{}: {} rules are good\n", file.display(), rules.len()),
+            _ => {
+                answer.err += &format!("{}\n", SettingsErrors(problems));
+                answer.code = WRONG;
+            }
+        }
+    }
+    answer
+}
+
+/// `rules import FILE`: the rules of a file of Prometheus as ours; what cannot be imported is named.
+pub fn import(file: &Path, config: &Settings) -> Answer {
+    let RuleFile { rules, problems, .. } = read_rules(file, Some(config));
+    let mut answer = Answer { out: print_rules(&rules), ..Answer::default() };
+    for rule in &rules {
+        for note in &rule.source.notes {
+            let _ = writeln!(answer.err, "{}: {}: {note}", rule.source.origin, rule.name);
+        }
+    }
+    if !problems.is_empty() {
+        let _ = writeln!(answer.err, "{}", SettingsErrors(problems));
+        answer.code = FAILED;
+    }
+    answer
+}
+
+/// `rules test FILE...`: runs unit tests; says what was expected and found where that differs.
+pub fn test(files: &[PathBuf]) -> Answer {
+    let mut answer = Answer::default();
+    for file in files {
+        match unit::run(file) {
+            Ok(outcome) if outcome.failures.is_empty() => {
+                let _ = writeln!(answer.out, "{}: {} tests passed", file.display(), outcome.tests);
+            }
+            Ok(outcome) => {
+                for failure in &outcome.failures {
+                    let _ = writeln!(answer.err, "{}: {failure}", file.display());
+                }
+                let failed = outcome.failures.len();
+                let _ =
+                    writeln!(answer.out, "{}: {failed} failures in {} tests", file.display(), outcome.tests);
+                answer.code = answer.code.max(FAILED);
+            }
+            Err(errors) => {
+                let _ = writeln!(answer.err, "{errors}");
+                answer.code = WRONG;
+            }
+        }
+    }
+    answer
+}
