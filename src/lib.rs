@@ -8,7 +8,7 @@
 //! - [`journal`]: the log of epochs on disk; [`keeper`]: writes, syncs and shortens it; [`checkpoint`]: state at
 //!   one epoch; [`recovery`]: both -> state, at the start; [`requests`]: which must not count twice
 //! - [`http`]: the API; [`health`]: asking a running one
-//! - [`rulebook`]: which rules are in force; [`alerts`]: the table of alerts; [`notify`]: transitions -> receivers
+//! - [`rulebook`]: which rules are in force; [`reload`]: others; [`alerts`]: the table of alerts; [`notify`]: transitions -> receivers
 //! - [`rules`]: alert rules tried before they go live, and the list of those that run
 //! - [`promql`]: Prometheus' expressions, as far as rules of ours can say the same
 //! - [`templates`]: texts with places for values
@@ -40,6 +40,7 @@ pub mod producer;
 pub mod promql;
 pub mod raw;
 pub mod recovery;
+pub mod reload;
 pub mod replay;
 pub mod requests;
 pub mod rulebook;

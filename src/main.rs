@@ -12,6 +12,7 @@ use plantd_metric::bus::topics::TopicTally;
 use plantd_metric::bus::{Receiver, ReceiverConfig};
 use plantd_metric::journal::files::{Files, RealFiles};
 use plantd_metric::journal::{inspect, repair};
+use plantd_metric::reload::Source;
 use plantd_metric::service::{Service, wall_clock, wiring};
 use plantd_metric::settings::{self, LogFormat, LoggingSettings, Mode, Origins, Settings, StorageKind};
 use plantd_metric::sinks::prometheus::scrape::{ScrapeConfig, scrape_configs};
@@ -75,11 +76,28 @@ fn run(arguments: &Arguments, settings: &Settings, origins: &Origins) -> ExitCod
     };
     let code = match arguments.list_topics {
         Some(watched) => runtime.block_on(list_topics(settings, watched)),
-        None => runtime.block_on(serve(settings)),
+        None => runtime.block_on(serve(settings, source(arguments))),
     };
     // Blocking work that hangs does not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(200));
     code
+}
+
+/// Where the settings come from, to read them again.
+fn source(arguments: &Arguments) -> Source {
+    let flags = arguments.flags();
+    let variables = || {
+        let text = |value: std::ffi::OsString| value.to_string_lossy().into_owned();
+        std::env::vars_os().map(move |(name, value)| (text(name), text(value)))
+    };
+    let named = std::env::var_os(settings::CONFIG_VARIABLE).map(Into::into);
+    Source {
+        config: flags.config.clone().or(named),
+        load: Box::new(move || {
+            let loaded = settings::load_traced(&flags, variables()).map_err(|errors| errors.to_string());
+            loaded.map(|(settings, _)| settings)
+        }),
+    }
 }
 
 fn failed(code: u8, why: &dyn std::fmt::Display) -> ExitCode {
@@ -154,14 +172,17 @@ fn start_logging(logging: &LoggingSettings) {
 }
 
 /// Runs until SIGTERM or SIGINT; a second one stops at once.
-async fn serve(settings: &Settings) -> ExitCode {
+async fn serve(settings: &Settings, source: Source) -> ExitCode {
     let (mut terminate, mut interrupt) =
         match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
             (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
             (Err(why), _) | (_, Err(why)) => return failed(EXIT_UNAVAILABLE, &why),
         };
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        return failed(EXIT_UNAVAILABLE, &"SIGHUP can't be received");
+    };
     let started = tokio::select! {
-        started = Service::start(settings, wall_clock()) => started,
+        started = Service::start_reloadable(settings, source, wall_clock()) => started,
         _ = terminate.recv() => return ExitCode::SUCCESS,
         _ = interrupt.recv() => return ExitCode::SUCCESS,
     };
@@ -170,9 +191,13 @@ async fn serve(settings: &Settings) -> ExitCode {
         Err(why) => return failed(EXIT_UNAVAILABLE, &why),
     };
     announce(settings, &service);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            // What is wrong is told in the log.
+            _ = hangup.recv() => drop(service.reload().await),
+        }
     }
     tracing::info!("stopping: draining what was taken in; a second signal stops at once");
     tokio::select! {

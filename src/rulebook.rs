@@ -74,6 +74,16 @@ impl RuleControl {
         RuleControl { book, board, intake }
     }
 
+    /// How many rules are in force.
+    pub fn len(&self) -> usize {
+        self.book.lock().rules.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Brings `wanted` into force: gives what changes, and the epoch from which on.
     pub fn apply(&self, wanted: Vec<Rule>) -> (RuleChange, u64) {
         // Held to the end: of two changes the later is the one that stays.

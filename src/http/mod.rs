@@ -42,6 +42,7 @@ use crate::alerts::AlertBoard;
 use crate::codec::decoder::{Decoder, Limits};
 use crate::codec::reject::RejectLog;
 use crate::intake::Intake;
+use crate::reload::Reloader;
 use crate::sinks::Reader;
 use crate::telemetry::Telemetry;
 use error::ApiError;
@@ -112,6 +113,8 @@ pub struct App {
     pub decoders: Decoders,
     /// Reads back what is stored.
     pub reader: Option<Arc<dyn Reader>>,
+    /// Reads the rules again.
+    pub reloader: Option<Arc<Reloader>>,
     /// What the storage says.
     pub storage: Box<dyn Fn() -> StorageReport + Send + Sync>,
     /// What the journal says.
@@ -241,6 +244,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/v1/rejected", get(status::rejected))
         .route("/api/v1/import/prometheus", post(prometheus::import))
         .route("/api/v1/write", post(prometheus::write))
+        .route("/-/reload", post(status::reload).put(status::reload))
         .route("/health", get(status::health))
         .route("/healthz", get(status::health))
         .route("/livez", get(status::live))
@@ -259,7 +263,7 @@ pub fn router(app: Arc<App>) -> Router {
 async fn not_found() -> ApiError {
     let detail = "expected one of /api/v1/{metrics, metrics/batch, metrics/aggregate, series, alerts, rejected}, \
         /write, /api/v2/write, /api/v3/write_lp, /api/v1/write, /api/v1/import/prometheus, /v1/metrics, /health, /livez, \
-        /readyz, /status, /storage/status, /metrics";
+        /readyz, /-/reload, /status, /storage/status, /metrics";
     ApiError { status: StatusCode::NOT_FOUND, error: "not_found", detail: detail.into() }
 }
 

@@ -70,7 +70,20 @@ pub async fn status(State(app): State<Arc<App>>) -> Json<Value> {
         "bus": app.bus_counters().into_iter().collect::<std::collections::BTreeMap<_, _>>(),
         "statsd": (app.statsd)().into_iter().collect::<std::collections::BTreeMap<_, _>>(),
         "alerts": { "active": app.board.active_len(), "rules": app.board.rules().len() },
+        "reload": app.reloader.as_ref().map(|reloader| reloader.last()),
     }))
+}
+
+/// `POST /-/reload`: reads the configuration again and brings its rules into force; 400 with every mistake in it.
+pub async fn reload(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
+    let Some(reloader) = app.reloader.clone() else {
+        return Err(ApiError::bad_request("expected alerts to be enabled"));
+    };
+    let reloaded = tokio::task::spawn_blocking(move || reloader.reload()).await;
+    match reloaded.unwrap_or_else(|error| Err(error.to_string())) {
+        Ok(done) => Ok(Json(json!({ "status": "success", "data": done }))),
+        Err(why) => Err(ApiError::bad_request(why)),
+    }
 }
 
 /// `GET /storage/status`: the documented fields, and more beside them.

@@ -29,6 +29,7 @@ use crate::http::{App, Decoders};
 use crate::intake::Clock;
 use crate::journal::files::{Files, RealFiles};
 use crate::producer::{Producer, ProducerConfig};
+use crate::reload::{Reloader, Source};
 use crate::settings::{Mode, Settings};
 use crate::statsd::{Listener, StatsdCounters, StatsdFeed};
 use consumer::{BusFeed, Consumer, Places};
@@ -99,6 +100,9 @@ pub struct Service {
     receiving: Option<(JoinHandle<()>, CancellationToken)>,
     producing: Option<(JoinHandle<()>, CancellationToken)>,
     serving: Option<(JoinHandle<()>, CancellationToken)>,
+    /// What reads rules again, where there are any.
+    reloader: Option<Arc<Reloader>>,
+    watching: Option<JoinHandle<()>>,
     stop_timeout: Duration,
 }
 
@@ -108,7 +112,19 @@ impl Service {
     /// # Errors
     /// The first thing that can't start.
     pub async fn start(settings: &Settings, clock: Clock) -> Result<Service, StartError> {
-        Service::start_on(settings, clock, Arc::new(RealFiles)).await
+        Service::start_from(settings, Source::given(settings), clock, Arc::new(RealFiles)).await
+    }
+
+    /// The same with settings that can be read again.
+    ///
+    /// # Errors
+    /// The first thing that can't start.
+    pub async fn start_reloadable(
+        settings: &Settings,
+        source: Source,
+        clock: Clock,
+    ) -> Result<Service, StartError> {
+        Service::start_from(settings, source, clock, Arc::new(RealFiles)).await
     }
 
     /// The same with the journal on `files`.
@@ -117,6 +133,15 @@ impl Service {
     /// The first thing that can't start.
     pub async fn start_on(
         settings: &Settings,
+        clock: Clock,
+        files: Arc<dyn Files>,
+    ) -> Result<Service, StartError> {
+        Service::start_from(settings, Source::given(settings), clock, files).await
+    }
+
+    async fn start_from(
+        settings: &Settings,
+        source: Source,
         clock: Clock,
         files: Arc<dyn Files>,
     ) -> Result<Service, StartError> {
@@ -132,6 +157,8 @@ impl Service {
             receiving: None,
             producing: None,
             serving: None,
+            reloader: None,
+            watching: None,
             stop_timeout: settings.service.stop_timeout,
         };
         if settings.bus.embedded.enabled {
@@ -142,6 +169,7 @@ impl Service {
             Mode::Producer => Consumer::start(&own_only(settings), clock, &places)?,
             _ => Consumer::start(settings, clock, &places)?,
         };
+        service.start_reloading(settings, source, &consumer);
         let (mut counters, mut statsd) = (None, None);
         if mode != Mode::Producer {
             counters = Some(service.start_receiving(settings, &consumer).await?);
@@ -164,6 +192,26 @@ impl Service {
         self.backend = forwarder.subscribers().first().copied();
         self.forwarder = Some(forwarder);
         Ok(())
+    }
+
+    fn start_reloading(&mut self, settings: &Settings, source: Source, consumer: &Consumer) {
+        if settings.mode() == Mode::Producer || !settings.alerts.enabled {
+            return;
+        }
+        let reloader = Arc::new(Reloader::new(source, consumer.rules.clone(), settings));
+        let interval = settings.alerts.reload_interval;
+        self.watching = (!interval.is_zero()).then(|| tokio::spawn(reloader.clone().watch(interval)));
+        self.reloader = Some(reloader);
+    }
+
+    /// Reads the configuration again and brings its rules into force. Where there are no rules, nothing happens.
+    ///
+    /// # Errors
+    /// What is wrong with it; nothing has changed then.
+    pub async fn reload(&self) -> Result<(), String> {
+        let Some(reloader) = self.reloader.clone() else { return Ok(()) };
+        let reloaded = tokio::task::spawn_blocking(move || reloader.reload().map(|_| ())).await;
+        reloaded.unwrap_or_else(|error| Err(error.to_string()))
     }
 
     async fn start_receiving(
@@ -235,6 +283,7 @@ impl Service {
                 move |format| wiring::limits(&settings, format)
             }),
             reader,
+            reloader: self.reloader.clone(),
             storage: Box::new(move || storages.report()),
             journal: Box::new(consumer.journal_report()),
             bus: Box::new(bus_report(bus, self.forwarder.as_ref().map(Forwarder::counters))),
@@ -285,6 +334,9 @@ impl Service {
     pub async fn stop(mut self) -> bool {
         let deadline = Instant::now() + self.stop_timeout;
         let left = || deadline.saturating_duration_since(Instant::now());
+        if let Some(watching) = self.watching.take() {
+            watching.abort();
+        }
         let inputs = [self.producing.take(), self.receiving.take(), self.counting.take()];
         for (task, stop) in inputs.into_iter().flatten() {
             stop.cancel();

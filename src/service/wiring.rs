@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use dataflows::plan::Plan;
+use operators::alerts::Slack;
 use operators::catalog::CatalogLimits;
 use operators::closing::ClosingPlan;
 use operators::sample::DurationNs;
@@ -43,6 +44,7 @@ pub fn plan(settings: &Settings) -> Plan {
         epochs_queued_max: 16,
         recent_bytes: settings.windows.recent_bytes as usize,
         closing: closing(settings),
+        slack: settings.alerts.slack.map_or_else(Slack::default, |slack| Slack::Fixed(ns(slack))),
         ..Plan::default()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::compounds::{List, Optional};
+use super::compounds::{List, Optional, OrWord};
 use super::kinds::{BOOL, TEXT, Url, count, duration};
 use super::rules::{Rule, RuleSettings};
 use super::section::section;
@@ -25,6 +25,11 @@ pub struct AlertsSettings {
     pub rules: Vec<RuleSettings>,
     /// Directory of files with more rules.
     pub rules_dir: Option<String>,
+    /// How often files are looked at; one that changed is read again. Default 5 s; 0: never.
+    pub reload_interval: Duration,
+    /// How long evaluations wait for samples that come out of order, in event time. `None`: as long as a source has needed
+    /// so far, at most a second; a source that has been in order is not waited for.
+    pub slack: Option<Duration>,
     /// Whether rules may be written through the API. Default off.
     pub api_rules: bool,
     /// The rules in the files of `rules_dir`. Not a key.
@@ -53,6 +58,8 @@ impl Default for AlertsSettings {
             queue_len_max: 10_000,
             rules: Vec::new(),
             rules_dir: None,
+            reload_interval: Duration::from_secs(5),
+            slack: None,
             api_rules: false,
             from_files: Vec::new(),
         }
@@ -66,6 +73,8 @@ section! { AlertsSettings requires [] {
     "stale" => stale: duration("1s", "365d"),
     "queue_len_max" => queue_len_max: count(1, 10_000_000),
     "rules_dir" => rules_dir: Optional(TEXT),
+    "reload_interval" => reload_interval: duration("0s", "1h"),
+    "slack" => slack: OrWord("auto", duration("0s", "10s")),
     "api_rules" => api_rules: BOOL,
     "rules" => rules: List(Rule),
 } }

@@ -52,6 +52,7 @@ use compounds::Sub;
 use section::section;
 use storages::OneOrMany;
 
+pub use env::CONFIG as CONFIG_VARIABLE;
 pub use load::{Flags, load, load_traced};
 pub use print::{print, print_rules};
 pub use report::{Origin, Origins, Problem, SettingsErrors};

@@ -131,6 +131,8 @@ const EVERY_KEY: &[(&str, &str, &str)] = &[
     ("alerts.stale", "1d", ""),
     ("alerts.queue_len_max", "5", ""),
     ("alerts.rules_dir", "config/rules", ""),
+    ("alerts.reload_interval", "0s", ""),
+    ("alerts.slack", "250ms", ""),
     ("alerts.api_rules", "true", ""),
     ("performance.batch_size", "6", ""),
     ("performance.flush_interval", "2s", ""),
