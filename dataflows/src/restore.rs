@@ -83,7 +83,7 @@ impl Snapshot {
         let shards = (0..plan.workers).map(|_| Shard::new(windows.clone(), plan.workers)).collect();
         let counters: Vec<AlertCounters> = (0..plan.workers).map(|_| AlertCounters::default()).collect();
         let machines =
-            counters.iter().map(|counters| Machines::new(plan.patience(), counters.clone())).collect();
+            counters.iter().map(|c| Machines::new(plan.patience(), plan.workers, c.clone())).collect();
         let known_end = entries.iter().map(|entry| u64::from(entry.id) + 1).max().unwrap_or(0);
         Ok(Snapshot {
             plan,

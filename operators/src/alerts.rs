@@ -4,6 +4,7 @@
 //! follow, so that late samples change what was said; one that falls silent goes by the arrival clock, for which a
 //! timer per source is kept.
 
+mod front;
 mod judge;
 mod life;
 mod prepare;
@@ -26,6 +27,7 @@ use timely::dataflow::operators::generic::Operator as _;
 
 use crate::alert::{Machine, Transition};
 use crate::anomaly::Reason;
+use crate::exchange::Owners;
 use crate::pane::Obs;
 use crate::rule::{Rule, RuleChange};
 use crate::sample::{DurationNs, SECOND, Sample, SeriesId, TimeNs};
@@ -199,6 +201,10 @@ impl<'scope> Alerts<'scope> for StreamVec<'scope, u64, Sample> {
 
 /// Timers that are held beside two a source before those that count no more are dropped.
 const TIMERS_SPARE_MAX: usize = 64;
+/// Samples whose places are looked at together before they are put there.
+const TOUCHED_TOGETHER: usize = 16;
+/// Of a series that is not watched.
+const NO_PLACE: u32 = u32::MAX;
 
 /// All alerts of one worker.
 pub struct Machines {
@@ -209,6 +215,9 @@ pub struct Machines {
     sources: Vec<(Source, Watched)>,
     free: Vec<u32>,
     places: HashMap<Source, u32>,
+    owners: Owners,
+    /// The same for series, by their slot.
+    series_places: Vec<u32>,
     /// When, by the arrival clock, a source has something to do on its own. An entry that is not its source's
     /// `armed_ns` any more is passed over.
     timers: BinaryHeap<Reverse<(TimeNs, u32)>>,
@@ -227,9 +236,11 @@ pub struct AlertCounters {
 }
 
 impl Machines {
-    /// No alerts yet.
-    pub fn new(patience: Patience, counters: AlertCounters) -> Machines {
+    /// No alerts yet, of one of `workers` workers.
+    pub fn new(patience: Patience, workers: usize, counters: AlertCounters) -> Machines {
         Machines {
+            owners: Owners::new(workers),
+            series_places: Vec::new(),
             rules: Rules::default(),
             patience,
             arrival_ns: TimeNs::MIN,
@@ -257,13 +268,13 @@ impl Machines {
     ) {
         self.control(epoch, controls, &mut out);
         // However a series' samples lie in the epoch, they are one step: of what it says nothing hangs on others.
+        if !chunks.iter().flatten().is_sorted_by_key(|sample| sample.time_ns) {
+            self.look_through(epoch, &chunks);
+        }
         let mut rest = Vec::new();
-        if chunks.iter().flatten().is_sorted_by_key(|sample| sample.time_ns) {
-            chunks.iter().flatten().for_each(|sample| self.take_quietly(sample, &mut rest));
-        } else {
-            let mut samples = chunks.concat();
-            samples.sort_by_key(|sample| (sample.series, sample.time_ns));
-            samples.iter().for_each(|sample| self.take_quietly(sample, &mut rest));
+        for few in chunks.iter().flat_map(|chunk| chunk.chunks(TOUCHED_TOGETHER)) {
+            self.touch(few);
+            few.iter().for_each(|sample| self.take_quietly(sample, &mut rest));
         }
         rest.sort_by_key(|(place, sample)| (*place, sample.time_ns));
         let late = rest.chunk_by(|a, b| a.0 == b.0).map(|of_source| self.step(of_source, &mut out)).sum();
@@ -311,7 +322,17 @@ impl Machines {
             None => self.sources.push(fresh),
         }
         self.places.insert(source, place);
+        self.set_place(source, place);
         place
+    }
+
+    fn set_place(&mut self, source: Source, place: u32) {
+        let Source::Series(series) = source else { return };
+        let slot = self.owners.slot(series) as usize;
+        if slot >= self.series_places.len() {
+            self.series_places.resize(slot + 1, NO_PLACE);
+        }
+        self.series_places[slot] = place;
     }
 
     fn bind(&mut self, epoch: u64, source: Source, rule: u32, out: &mut impl FnMut(AlertTransition)) {
@@ -339,19 +360,46 @@ impl Machines {
         if watched.is_unwatched() {
             *watched = Watched::default();
             self.places.remove(&source);
+            self.set_place(source, NO_PLACE);
             self.free.push(place);
+        }
+    }
+
+    /// The place of a series that is watched.
+    #[inline]
+    fn place(&self, series: SeriesId) -> Option<u32> {
+        let place = *self.series_places.get(self.owners.slot(series) as usize)?;
+        (place != NO_PLACE).then_some(place)
+    }
+
+    /// Looks at the places that samples will be put in, so that they come out of memory side by side.
+    #[inline]
+    fn touch(&self, few: &[Sample]) {
+        let front = |sample: &Sample| Some(&self.sources[self.place(sample.series)? as usize].1.front);
+        std::hint::black_box(few.iter().filter_map(front).fold(0, |sum, front| sum ^ front.touch()));
+    }
+
+    /// Finds the sources whose samples are not in the order of their event times, and has them wait for each other.
+    fn look_through(&mut self, epoch: u64, chunks: &[Vec<Sample>]) {
+        for few in chunks.iter().flat_map(|chunk| chunk.chunks(TOUCHED_TOGETHER)) {
+            self.touch(few);
+            for sample in few {
+                if let Some(place) = self.place(sample.series) {
+                    self.sources[place as usize].1.front.look(epoch as u32, sample.time_ns);
+                }
+            }
         }
     }
 
     /// Takes a sample with which nothing happens; others go to `rest`, with the place of their source.
     #[inline]
     fn take_quietly(&mut self, sample: &Sample, rest: &mut Vec<(u32, Sample)>) {
-        let Some(place) = self.places.get(&Source::Series(sample.series)) else { return };
-        let watched = &mut self.sources[*place as usize].1;
+        let Some(place) = self.place(sample.series) else { return };
+        let watched = &mut self.sources[place as usize].1;
         let obs = Obs { time_ns: sample.time_ns, value: sample.value };
-        if !watched.take_quietly(&self.patience, self.arrival_ns, obs) {
-            watched.is_gathering = true;
-            rest.push((*place, *sample));
+        if !watched.take_quietly(&self.rules, &self.patience, self.arrival_ns, obs) {
+            watched.front.gather();
+            rest.push((place, *sample));
         }
     }
 

@@ -178,6 +178,11 @@ impl Life {
             && *self.base.machine() == Machine::Inactive
     }
 
+    /// Whether a value that does not breach, or the clock, may change it.
+    pub(super) fn is_awake(&self) -> bool {
+        self.lasts || *self.now.machine() != Machine::Inactive
+    }
+
     /// See [`State::next_deadline`].
     pub(super) fn next_deadline(&self, rule: &Rule) -> Option<TimeNs> {
         self.now.next_deadline(rule)

@@ -22,7 +22,7 @@ const SERIES: SeriesId = 7;
 
 /// Machines to which these rules are bound for one series.
 fn bound(rules: &[Rule], patience: Patience) -> Machines {
-    let mut machines = Machines::new(patience, AlertCounters::default());
+    let mut machines = Machines::new(patience, 1, AlertCounters::default());
     let change = RuleChange { removed: Vec::new(), added: (0..).zip(rules.iter().cloned()).collect() };
     let mut controls = vec![Control::Rules(Arc::new(change))];
     controls.extend((0..rules.len() as u32).map(|rule| Control::Bind { series: SERIES, rule, diff: 1 }));
@@ -292,7 +292,7 @@ fn a_strange_sample_fires_and_says_what_was_expected() {
 
 /// Machines as they come out of what they were written as.
 fn reloaded(machines: &Machines) -> Machines {
-    let mut loaded = Machines::new(machines.patience, AlertCounters::default());
+    let mut loaded = Machines::new(machines.patience, 1, AlertCounters::default());
     let mut parts = Vec::new();
     machines.save(1, |part| parts.push(part));
     for part in parts {

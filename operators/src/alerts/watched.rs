@@ -12,6 +12,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::front::Front;
 use super::judge::{Judge, judge};
 use super::life::Life;
 use super::prepare::Prepared;
@@ -29,32 +30,19 @@ const KEPT_LEN_MIN: usize = 8;
 
 /// A source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[repr(C)]
 pub(super) struct Watched {
-    /// Newest event time; nothing came while it is the least time there is.
-    newest_ns: TimeNs,
-    /// No value before it is waited for: settled values have passed it, or in silence the arrival clock.
-    clock_ns: TimeNs,
-    /// Values by event time; of one time in order of arrival.
-    kept: Vec<(TimeNs, f64)>,
-    /// How many of them are settled: the oldest.
-    settled: usize,
-    /// From the first to the second, both included, no alert begins that is not alive.
-    quiet: (f64, f64),
-    /// How many alerts are alive.
-    alive: usize,
+    pub(super) front: Front,
+    /// How many of the values kept are not settled: the newest.
+    unsettled: usize,
     /// How long evaluations wait.
     slack_ns: DurationNs,
-    /// Arrival time of the newest values.
-    last_arrival_ns: TimeNs,
     /// Values before it were given up, and those that come there are too late.
     base_ns: TimeNs,
     /// By rule.
     alerts: Vec<Alert>,
     /// By method.
     judges: Vec<Judge>,
-    /// Whether a value of this epoch waits, so that those behind it wait, too.
-    #[serde(skip)]
-    pub(super) is_gathering: bool,
     /// The entry of the timers that counts for it; the greatest time there is for none.
     pub(super) armed_ns: TimeNs,
 }
@@ -90,18 +78,12 @@ struct Alert {
 impl Default for Watched {
     fn default() -> Watched {
         Watched {
-            newest_ns: TimeNs::MIN,
-            clock_ns: TimeNs::MIN,
-            kept: Vec::new(),
-            settled: 0,
-            quiet: (f64::NEG_INFINITY, f64::INFINITY),
-            alive: 0,
+            front: Front::default(),
+            unsettled: 0,
             slack_ns: 0,
-            last_arrival_ns: TimeNs::MIN,
             base_ns: TimeNs::MIN,
             alerts: Vec::new(),
             judges: Vec::new(),
-            is_gathering: false,
             armed_ns: TimeNs::MAX,
         }
     }
@@ -115,15 +97,15 @@ impl Watched {
 
     /// Whether it can be gone on with, wherever it comes from.
     pub(super) fn is_sound(&self) -> bool {
-        self.settled <= self.kept.len()
-            && self.kept.is_sorted_by_key(|(time_ns, _)| *time_ns)
+        self.unsettled <= self.front.kept.len()
+            && self.front.kept.is_sorted_by_key(|(time_ns, _)| *time_ns)
             && self.alerts.is_sorted_by_key(|alert| alert.rule)
     }
 
     /// Number of values that are kept.
     #[cfg(test)]
     pub(super) fn kept_len(&self) -> usize {
-        self.kept.len()
+        self.front.kept.len()
     }
 
     /// Number of its alerts.
@@ -136,24 +118,29 @@ impl Watched {
         self.alerts.iter().map(|alert| (alert.rule, alert.life.as_deref()))
     }
 
-    /// Takes a value that is the next one and with which nothing happens; says whether it is one.
+    /// Newest event time; nothing came while it is the least time there is.
+    fn newest_ns(&self) -> TimeNs {
+        self.front.kept.last().map_or(TimeNs::MIN, |(time_ns, _)| *time_ns)
+    }
+
+    /// How many of the values kept are settled: the oldest.
+    fn settled(&self) -> usize {
+        self.front.kept.len() - self.unsettled
+    }
+
+    /// Takes a value that is the next one and with which nothing happens; says whether it is one. However long
+    /// evaluations wait, it is settled: whatever comes in front of it, it says nothing.
     #[inline]
-    pub(super) fn take_quietly(&mut self, patience: &Patience, arrival_ns: TimeNs, obs: Obs) -> bool {
-        let plain = self.alive == 0
-            && !self.is_gathering
-            && self.slack_ns == 0
-            && obs.time_ns >= self.clock_ns
-            && self.settled == self.kept.len()
-            && self.quiet.0 <= obs.value
-            && obs.value <= self.quiet.1;
-        if plain {
-            self.kept.push((obs.time_ns, obs.value));
-            self.settled += 1;
-            if self.is_long() {
-                self.make_room(None, patience, obs.time_ns);
-            }
-            (self.newest_ns, self.clock_ns) = (obs.time_ns, obs.time_ns);
-            self.last_arrival_ns = arrival_ns;
+    pub(super) fn take_quietly(
+        &mut self,
+        rules: &Rules,
+        patience: &Patience,
+        arrival_ns: TimeNs,
+        obs: Obs,
+    ) -> bool {
+        let plain = self.front.take(arrival_ns, obs);
+        if plain && self.is_long() {
+            self.make_room(rules, patience);
         }
         plain
     }
@@ -169,10 +156,9 @@ impl Watched {
         replaces: bool,
         out: &mut impl FnMut(Said),
     ) -> u64 {
-        self.last_arrival_ns = arrival_ns;
-        self.is_gathering = false;
+        self.front.last_arrival_ns = arrival_ns;
         // What is too late is so by what came before this epoch.
-        let oldest_ns = self.base_ns.max(self.newest_ns.saturating_sub(patience.lateness_ns));
+        let oldest_ns = self.base_ns.max(self.newest_ns().saturating_sub(patience.lateness_ns));
         let (mut late, mut corrects) = (0, false);
         for obs in values {
             if obs.time_ns < oldest_ns {
@@ -182,65 +168,68 @@ impl Watched {
             corrects |= self.place(patience, *obs, replaces);
         }
         // However long evaluations wait, they do not gather more than so many values.
-        let slack_ns = if self.kept.len() >= KEPT_LEN_MAX { 0 } else { self.slack_ns };
-        let till_ns = self.newest_ns.saturating_sub(slack_ns);
+        let slack_ns = if self.front.kept.len() >= KEPT_LEN_MAX { 0 } else { self.slack_ns };
+        let till_ns = self.newest_ns().saturating_sub(slack_ns);
         // In silence the arrival clock went on; now the source goes by its own again.
-        corrects |= till_ns < self.clock_ns && self.alive > 0;
+        corrects |= till_ns < self.front.clock_ns && self.alerts.iter().any(|alert| alert.life.is_some());
         self.settle(rules, till_ns, corrects.then_some(values), out);
         self.age(rules, arrival_ns, out);
-        while self.is_long() && self.make_room(Some(rules), patience, self.newest_ns) {}
+        while self.is_long() && self.make_room(rules, patience) {}
         self.bury();
         late
     }
 
     /// Puts a value in its place; says whether that is among those settled, or behind the clock.
     fn place(&mut self, patience: &Patience, obs: Obs, replaces: bool) -> bool {
-        let behind_clock = obs.time_ns < self.clock_ns;
-        if obs.time_ns < self.newest_ns && self.knows(obs) {
+        let behind_clock = obs.time_ns < self.front.clock_ns;
+        if obs.time_ns < self.newest_ns() && self.knows(obs) {
             // Sent again: it says nothing new.
             return false;
         }
         match patience.slack {
-            Slack::Auto(max_ns) if obs.time_ns < self.newest_ns => {
-                let behind_ns = self.newest_ns.saturating_sub(obs.time_ns);
+            Slack::Auto(max_ns) if obs.time_ns < self.newest_ns() => {
+                let behind_ns = self.newest_ns().saturating_sub(obs.time_ns);
                 self.slack_ns = self.slack_ns.max(behind_ns.min(max_ns));
             }
             Slack::Auto(_) => {}
             Slack::Fixed(slack_ns) => self.slack_ns = slack_ns,
         }
-        let at = self.kept.partition_point(|(time_ns, _)| *time_ns <= obs.time_ns);
-        let same = at.checked_sub(1).filter(|at| replaces && self.kept[*at].0 == obs.time_ns);
-        let settled = match same {
+        let settled = self.settled();
+        let kept = &mut self.front.kept;
+        let at = kept.partition_point(|(time_ns, _)| *time_ns <= obs.time_ns);
+        let same = at.checked_sub(1).filter(|at| replaces && kept[*at].0 == obs.time_ns);
+        let among_settled = match same {
             Some(at) => {
-                self.kept[at].1 = obs.value;
-                at < self.settled
+                kept[at].1 = obs.value;
+                at < settled
             }
             None => {
-                self.kept.insert(at, (obs.time_ns, obs.value));
-                let settled = at < self.settled;
-                self.settled += usize::from(settled);
-                settled
+                kept.insert(at, (obs.time_ns, obs.value));
+                self.unsettled += usize::from(at >= settled);
+                at < settled
             }
         };
-        self.newest_ns = self.newest_ns.max(obs.time_ns);
-        settled || behind_clock
+        among_settled || behind_clock
     }
 
     /// Whether this very value of this time came before.
     fn knows(&self, obs: Obs) -> bool {
-        let from = self.kept.partition_point(|(time_ns, _)| *time_ns < obs.time_ns);
-        let same = self.kept[from..].iter().take_while(|(time_ns, _)| *time_ns == obs.time_ns);
+        let from = self.front.kept.partition_point(|(time_ns, _)| *time_ns < obs.time_ns);
+        let same = self.front.kept[from..].iter().take_while(|(time_ns, _)| *time_ns == obs.time_ns);
         same.into_iter().any(|(_, value)| value.to_bits() == obs.value.to_bits())
     }
 
     /// Settles values up to `till_ns`. `placed` are values among those settled already, if there are any: then alerts
     /// are corrected.
     fn settle(&mut self, rules: &Rules, till_ns: TimeNs, placed: Option<&[Obs]>, out: &mut impl FnMut(Said)) {
-        let before = self.settled;
-        self.settled = self.kept.partition_point(|(time_ns, _)| *time_ns <= till_ns).max(before);
-        self.clock_ns =
-            self.kept[..self.settled].last().map_or(till_ns, |(time_ns, _)| till_ns.max(*time_ns));
-        let (settled, fresh) = (&self.kept[..self.settled], &self.kept[before..self.settled]);
+        let (before, kept) = (self.settled(), &self.front.kept);
+        let settled = kept.partition_point(|(time_ns, _)| *time_ns <= till_ns).max(before);
+        self.unsettled = kept.len() - settled;
+        let clock_ns = kept[..settled].last().map_or(till_ns, |(time_ns, _)| till_ns.max(*time_ns));
+        self.front.clock_ns = clock_ns;
+        let newest_ns = self.newest_ns();
+        let kept = &self.front.kept;
+        let (settled, fresh) = (&kept[..settled], &kept[before..settled]);
         let judged: Vec<(Method, Vec<Judgement>)> =
             self.judges.iter_mut().map(|judge| (judge.method, judge.observe(fresh))).collect();
         for Alert { rule: number, life } in &mut self.alerts {
@@ -248,7 +237,7 @@ impl Watched {
             if let Signal::Anomaly { method } = rule.signal {
                 let life = life.get_or_insert_with(|| Box::new(Life::new(rule)));
                 let judgements = judged.iter().find(|(of, _)| *of == method).map_or(&[][..], |(_, of)| of);
-                judge(life, (*number, rule), fresh, judgements, self.clock_ns, out);
+                judge(life, (*number, rule), fresh, judgements, clock_ns, out);
                 continue;
             }
             let out = &mut plainly(*number, out);
@@ -265,25 +254,26 @@ impl Watched {
             }
             let life = life.get_or_insert_with(|| Box::new(Life::new(rule)));
             if placed.is_some() {
-                life.correct(rule, settled, self.clock_ns, self.newest_ns, out);
+                life.correct(rule, settled, clock_ns, newest_ns, out);
             } else {
                 life.step(rule, fresh, |_, value| rule.level.verdict(value), out);
-                life.advance(rule, self.clock_ns, out);
+                life.advance(rule, clock_ns, out);
             }
         }
     }
 
     /// Looks how old the newest value is, for rules that ask.
     fn age(&mut self, rules: &Rules, arrival_ns: TimeNs, out: &mut impl FnMut(Said)) {
-        if self.newest_ns == TimeNs::MIN {
+        if self.newest_ns() == TimeNs::MIN {
             return;
         }
+        let newest_ns = self.newest_ns();
         for Alert { rule: number, life } in &mut self.alerts {
             if let Some(rule) = rules.get(*number)
                 && matches!(rule.signal, Signal::Stale { .. })
             {
                 let life = life.get_or_insert_with(|| Box::new(Life::new(rule)));
-                life.age(rule, self.newest_ns, arrival_ns, &mut plainly(*number, out));
+                life.age(rule, newest_ns, arrival_ns, &mut plainly(*number, out));
             }
         }
     }
@@ -291,48 +281,49 @@ impl Watched {
     /// Whether to look for values that are not needed any more. Hangs on nothing but their number, so that a source
     /// comes out of a checkpoint as it went in.
     fn is_long(&self) -> bool {
-        let len = self.kept.len();
+        let len = self.front.kept.len();
         len >= KEPT_LEN_MAX || (len >= KEPT_LEN_MIN && len.is_power_of_two())
     }
 
     /// Lets go of values that can't be corrected any more, if they are at least half; says whether it did.
     #[cold]
-    fn make_room(&mut self, rules: Option<&Rules>, patience: &Patience, newest_ns: TimeNs) -> bool {
-        let len = self.kept.len();
+    fn make_room(&mut self, rules: &Rules, patience: &Patience) -> bool {
+        let (newest_ns, settled, kept) = (self.newest_ns(), self.settled(), &self.front.kept);
+        let len = kept.len();
         let oldest_ns = newest_ns.saturating_sub(patience.lateness_ns);
-        let mut gone = self.kept.partition_point(|(time_ns, _)| *time_ns < oldest_ns).min(self.settled);
+        let mut gone = kept.partition_point(|(time_ns, _)| *time_ns < oldest_ns).min(settled);
         if gone < len.div_ceil(2) {
             if len < KEPT_LEN_MAX {
                 return false;
             }
-            gone = len.div_ceil(2).min(self.settled);
-            self.base_ns = self.base_ns.max(self.kept.get(gone).map_or(newest_ns, |(time_ns, _)| *time_ns));
+            gone = len.div_ceil(2).min(settled);
+            self.base_ns = self.base_ns.max(kept.get(gone).map_or(newest_ns, |(time_ns, _)| *time_ns));
         }
-        let base_ns = self.kept.get(gone).map_or(oldest_ns, |(time_ns, _)| (*time_ns).min(oldest_ns));
+        let base_ns = kept.get(gone).map_or(oldest_ns, |(time_ns, _)| (*time_ns).min(oldest_ns));
         self.let_go(rules, gone, base_ns);
         gone > 0
     }
 
     /// Lets go of the oldest values, all before `base_ns`.
-    fn let_go(&mut self, rules: Option<&Rules>, gone: usize, base_ns: TimeNs) {
+    fn let_go(&mut self, rules: &Rules, gone: usize, base_ns: TimeNs) {
         for Alert { rule, life } in &mut self.alerts {
-            let rule = rules.and_then(|rules| rules.get(*rule));
+            let rule = rules.get(*rule);
             // What a detector judged stays judged: such an alert has no base behind it.
             if let (Some(life), Some(rule)) = (life, rule.filter(|rule| !rule.signal.is_judged())) {
-                life.rebase(rule, &self.kept[..gone], base_ns);
+                life.rebase(rule, &self.front.kept[..gone], base_ns);
             }
         }
-        self.kept.drain(..gone);
-        self.settled -= gone;
+        self.front.kept.drain(..gone);
     }
 
-    /// Drops alerts of which there is nothing to know, and counts the others.
+    /// Drops alerts of which there is nothing to know, and looks whether quiet values may pass by.
     fn bury(&mut self) {
-        self.alive = 0;
+        let mut awake = 0;
         for alert in &mut self.alerts {
             alert.life.take_if(|life| life.is_over());
-            self.alive += usize::from(alert.life.is_some());
+            awake += u32::from(alert.life.as_ref().is_some_and(|life| life.is_awake()));
         }
+        self.front.busy = awake + u32::from(self.unsettled > 0);
     }
 
     /// Takes note of the arrival clock: settles what has waited long enough, and in silence lets time go on.
@@ -343,35 +334,34 @@ impl Watched {
         arrival_ns: TimeNs,
         out: &mut impl FnMut(Said),
     ) {
-        if self.settled < self.kept.len() && self.last_arrival_ns.saturating_add(self.slack_ns) <= arrival_ns
-        {
-            self.settle(rules, self.newest_ns, None, out);
+        if self.unsettled > 0 && self.front.last_arrival_ns.saturating_add(self.slack_ns) <= arrival_ns {
+            self.settle(rules, self.newest_ns(), None, out);
         }
-        if self.newest_ns != TimeNs::MIN && self.silent_at_ns(patience) <= arrival_ns {
-            self.settle(rules, self.newest_ns.max(arrival_ns), None, out);
+        if self.newest_ns() != TimeNs::MIN && self.silent_at_ns(patience) <= arrival_ns {
+            self.settle(rules, self.newest_ns().max(arrival_ns), None, out);
         }
         self.age(rules, arrival_ns, out);
         self.bury();
     }
 
     fn silent_at_ns(&self, patience: &Patience) -> TimeNs {
-        self.last_arrival_ns.saturating_add(patience.idle_timeout_ns)
+        self.front.last_arrival_ns.saturating_add(patience.idle_timeout_ns)
     }
 
     /// When, by the arrival clock, something happens if no value comes; the greatest time there is for never.
     pub(super) fn wake_at_ns(&self, rules: &Rules, patience: &Patience) -> TimeNs {
         let mut wake_ns = TimeNs::MAX;
-        if self.settled < self.kept.len() {
-            wake_ns = self.last_arrival_ns.saturating_add(self.slack_ns);
+        if self.unsettled > 0 {
+            wake_ns = self.front.last_arrival_ns.saturating_add(self.slack_ns);
         }
         let silent_at_ns = self.silent_at_ns(patience);
-        for Alert { rule, life } in self.alerts.iter().filter(|_| self.newest_ns != TimeNs::MIN) {
+        for Alert { rule, life } in self.alerts.iter().filter(|_| self.newest_ns() != TimeNs::MIN) {
             let Some(rule) = rules.get(*rule) else { continue };
             let deadline_ns = life.as_ref().and_then(|life| life.next_deadline(rule));
             let due_ns = match rule.signal {
                 Signal::Stale { for_ns } => {
                     // In arrival time, whether it is silent or not.
-                    let begins_ns = self.newest_ns.saturating_add(for_ns).saturating_add(1);
+                    let begins_ns = self.newest_ns().saturating_add(for_ns).saturating_add(1);
                     deadline_ns.unwrap_or(begins_ns)
                 }
                 _ => deadline_ns.map_or(TimeNs::MAX, |deadline_ns| deadline_ns.max(silent_at_ns)),
@@ -401,7 +391,7 @@ impl Watched {
                 life = based.clone();
             }
             // Where more values came than are kept, the first of those prepared are in front of them.
-            let first_ns = self.kept.first().map_or(TimeNs::MAX, |(time_ns, _)| *time_ns);
+            let first_ns = self.front.kept.first().map_or(TimeNs::MAX, |(time_ns, _)| *time_ns);
             let earlier = prepared.values.partition_point(|(time_ns, _)| *time_ns < first_ns);
             if !rule.signal.is_judged() {
                 life.rebase(rule, &prepared.values[..earlier], self.base_ns);
@@ -410,7 +400,8 @@ impl Watched {
         if let Signal::Anomaly { method } = rule.signal {
             self.add_judge(method, prepared);
         } else {
-            life.begin(rule, &self.kept[..self.settled], self.clock_ns, &mut plainly(number, out));
+            let (settled, clock_ns) = (self.settled(), self.front.clock_ns);
+            life.begin(rule, &self.front.kept[..settled], clock_ns, &mut plainly(number, out));
         }
         self.alerts.insert(at, Alert { rule: number, life: Some(Box::new(life)) });
         self.set_quiet(rule);
@@ -420,19 +411,19 @@ impl Watched {
     /// Takes what is held of the source where nothing came yet, and lets go of what is older where something did: so
     /// its alerts and a new one have the same base.
     fn begin_with(&mut self, rules: &Rules, prepared: &Prepared) {
-        if self.newest_ns == TimeNs::MIN {
+        if self.newest_ns() == TimeNs::MIN {
             let Some((newest_ns, _)) = prepared.values.last() else { return };
             let from = prepared.values.len().saturating_sub(KEPT_LEN_MAX / 2);
-            self.kept = prepared.values[from..].to_vec();
-            self.settled = self.kept.len();
-            self.base_ns = if from == 0 { prepared.from_ns } else { self.kept[0].0 };
-            (self.newest_ns, self.clock_ns) = (*newest_ns, *newest_ns);
-            self.last_arrival_ns = prepared.last_arrival_ns;
+            let kept = prepared.values[from..].to_vec();
+            self.base_ns = if from == 0 { prepared.from_ns } else { kept[0].0 };
+            self.unsettled = 0;
+            self.front.kept = kept;
+            self.front.clock_ns = *newest_ns;
+            self.front.last_arrival_ns = prepared.last_arrival_ns;
         } else {
-            let gone =
-                self.kept.partition_point(|(time_ns, _)| *time_ns < prepared.from_ns).min(self.settled);
+            let gone = self.front.kept.partition_point(|(time_ns, _)| *time_ns < prepared.from_ns);
             self.base_ns = self.base_ns.max(prepared.from_ns);
-            self.let_go(Some(rules), gone, prepared.from_ns);
+            self.let_go(rules, gone.min(self.settled()), prepared.from_ns);
         }
     }
 
@@ -445,7 +436,7 @@ impl Watched {
         let new = || Detector::new(&anomaly::Settings { method });
         let detector = Box::new(learned.map_or_else(new, |(_, detector)| detector.clone()));
         let mut judge = Judge { method, detector };
-        judge.observe(&self.kept[..self.settled]);
+        judge.observe(&self.front.kept[..self.settled()]);
         self.judges.push(judge);
     }
 
@@ -453,10 +444,10 @@ impl Watched {
     fn set_quiet(&mut self, rule: &Rule) {
         let (from, till) = match rule.signal {
             Signal::Sample | Signal::Window(_) => rule.level.operator.quiet(rule.level.bounds),
-            // Their alerts are always alive.
+            // Their alerts are always awake.
             Signal::Absent { .. } | Signal::Stale { .. } | Signal::Anomaly { .. } => return,
         };
-        self.quiet = (self.quiet.0.max(from), self.quiet.1.min(till));
+        self.front.narrow(from, till);
     }
 
     /// A rule watches it no longer: what it said is taken back.
@@ -464,12 +455,12 @@ impl Watched {
         let Ok(at) = self.alerts.binary_search_by_key(&number, |alert| alert.rule) else { return };
         let gone = self.alerts.remove(at);
         if let Some(life) = gone.life {
-            life.retract(self.clock_ns, &mut plainly(number, out));
+            life.retract(self.front.clock_ns, &mut plainly(number, out));
         }
         let methods = self.alerts.iter().filter_map(|alert| rules.get(alert.rule)?.signal.method());
         let methods: Vec<Method> = methods.collect();
         self.judges.retain(|judge| methods.contains(&judge.method));
-        self.quiet = Watched::default().quiet;
+        self.front.quiet = Front::default().quiet;
         for at in 0..self.alerts.len() {
             if let Some(rule) = rules.get(self.alerts[at].rule) {
                 self.set_quiet(rule);
