@@ -22,8 +22,10 @@ const SERIES: u32 = 100_000;
 const METRICS: u32 = 1_000;
 const RULES: u32 = 10_000;
 const EPOCH_LEN: u32 = 20_000;
-const ROUNDS: i64 = 40;
-const TURNS: usize = 5;
+/// Rounds before what is measured: until sources hold as many values as they will.
+const WARM_UP: i64 = 70;
+const ROUNDS: i64 = 30;
+const TURNS: usize = 3;
 /// Ticks a second in `/proc/self/stat`, on every usual Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -95,15 +97,20 @@ fn run(workers: usize, rules: u32, epochs: &[SharedEpoch]) -> Run {
     };
     engine.submit(Arc::new(first));
     engine.wait_for(1);
+    let (warm_up, measured) = epochs.split_at(WARM_UP as usize * (SERIES / EPOCH_LEN) as usize);
+    for epoch in warm_up {
+        engine.submit(epoch.clone());
+    }
+    engine.wait_for(warm_up.len() as u64 + 1);
     let cpu_before_s = cpu_s();
-    for epoch in epochs {
+    for epoch in measured {
         engine.submit(epoch.clone());
     }
     let last = epochs.len() as u64 + 1;
     engine.wait_for(last);
     let cpu_ns = (cpu_s() - cpu_before_s) * 1e9 / (i64::from(SERIES) * ROUNDS) as f64;
     let change = RuleChange { removed: vec![7], added: vec![(RULES, rule(7, 99.8))] };
-    let arrival_ns = START_NS + ROUNDS * SECOND;
+    let arrival_ns = START_NS + (WARM_UP + ROUNDS) * SECOND;
     let began = Instant::now();
     engine.submit(Arc::new(Epoch {
         number: last + 1,
@@ -131,7 +138,7 @@ fn epochs(late: bool) -> Vec<SharedEpoch> {
         Sample { series, seq: 0, time_ns, value: (draw % 100_003) as f64 / 1000.0 }
     };
     let in_a_round = SERIES / EPOCH_LEN;
-    (0..ROUNDS)
+    (0..WARM_UP + ROUNDS)
         .flat_map(|round| (0..in_a_round).map(move |part| (round, part)))
         .map(|(round, part)| {
             // In no order of memory.

@@ -202,7 +202,7 @@ impl<'scope> Alerts<'scope> for StreamVec<'scope, u64, Sample> {
 /// Timers that are held beside two a source before those that count no more are dropped.
 const TIMERS_SPARE_MAX: usize = 64;
 /// Samples whose places are looked at together before they are put there.
-const TOUCHED_TOGETHER: usize = 16;
+const TOUCHED_TOGETHER: usize = 32;
 /// Of a series that is not watched.
 const NO_PLACE: u32 = u32::MAX;
 
@@ -375,8 +375,13 @@ impl Machines {
     /// Looks at the places that samples will be put in, so that they come out of memory side by side.
     #[inline]
     fn touch(&self, few: &[Sample]) {
-        let front = |sample: &Sample| Some(&self.sources[self.place(sample.series)? as usize].1.front);
-        std::hint::black_box(few.iter().filter_map(front).fold(0, |sum, front| sum ^ front.touch()));
+        let fronts = few.iter().filter_map(|sample| {
+            let place = self.place(sample.series)?;
+            Some(&self.sources[place as usize].1.front)
+        });
+        // What is pointed to only when all that points there is on its way.
+        std::hint::black_box(fronts.clone().fold(0, |sum, front| sum ^ front.touch()));
+        std::hint::black_box(fronts.fold(0, |sum, front| sum ^ front.touch_newest()));
     }
 
     /// Finds the sources whose samples are not in the order of their event times, and has them wait for each other.

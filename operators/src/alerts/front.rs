@@ -48,7 +48,13 @@ impl Front {
     /// Reads what a quiet value will need.
     #[inline]
     pub(super) fn touch(&self) -> TimeNs {
-        self.clock_ns ^ self.kept.last().map_or(0, |(time_ns, _)| *time_ns)
+        self.clock_ns
+    }
+
+    /// Reads where a quiet value will be put.
+    #[inline]
+    pub(super) fn touch_newest(&self) -> TimeNs {
+        self.kept.last().map_or(0, |(time_ns, _)| *time_ns)
     }
 
     /// Narrows where nothing begins to the values from `from` to `till`.
