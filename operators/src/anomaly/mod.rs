@@ -147,13 +147,14 @@ impl Detector {
             self.season.learn(time_ns, raw, level, &forecast, &Pace { interval_ns, reach });
         }
         self.samples = self.samples.saturating_add(1);
-        let novel = digits * self.novelty(digits);
+        let reason = seen.reason(strangest, forecast.belief);
+        let novel = self.novel(digits);
         let warmed_up = self.samples > WARM_UP;
         Judgement {
             score: if warmed_up { novel / (novel + HALF_SCORE_DIGITS) } else { 0.0 },
             lower,
             upper,
-            reason: seen.reason(strangest, forecast.belief),
+            reason,
             warmed_up,
         }
     }
@@ -183,12 +184,12 @@ impl Detector {
         self.samples
     }
 
-    /// 1 for something much stranger than all of late, 1/2 for something as strange, near 0 for something less so. It is
-    /// remembered then.
-    fn novelty(&mut self, digits: f64) -> f64 {
-        let novelty = if digits > 0.0 { 1.0 / (1.0 + (self.remembered / digits).powi(4)) } else { 1.0 };
+    /// Digits that count: all of them for something much stranger than what is remembered, half for something as strange,
+    /// near none for something less so. It is remembered then.
+    fn novel(&mut self, digits: f64) -> f64 {
+        let novel = if digits > 0.0 { digits / (1.0 + (self.remembered / digits).powi(4)) } else { 0.0 };
         self.remembered = (self.remembered * (1.0 - 1.0 / MEMORY_OF_STRANGE)).max(digits);
-        novelty
+        novel
     }
 
     /// The expected band, in the sample's unit.

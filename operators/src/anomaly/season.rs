@@ -71,7 +71,8 @@ impl Season {
     /// Learns a sample of which `forecast` was made.
     #[inline]
     pub fn learn(&mut self, time_ns: TimeNs, value: f64, level: f64, forecast: &Forecast, pace: &Pace) {
-        let visit = |slots: usize, period_ns: i64| (pace.interval_ns * slots as f64 / period_ns as f64).min(1.0);
+        let visit =
+            |slots: usize, period_ns: i64| (pace.interval_ns * slots as f64 / period_ns as f64).min(1.0);
         let day_visit = visit(DAY_SLOTS, DAY_NS);
         if let Some(day) = forecast.day {
             let left = value - day;
@@ -177,25 +178,34 @@ mod tests {
     use super::*;
     use crate::sample::HOUR;
 
-    /// Mean error and belief of forecasts in the last `counted` of so many days of a series.
-    fn run(days: i64, counted_days: i64, step_ns: i64, value: impl Fn(i64) -> f64) -> (f64, f64) {
+    /// What was learned of so many days of a series; `each` sees every error and forecast.
+    fn learn(
+        days: i64,
+        step_ns: i64,
+        value: impl Fn(i64) -> f64,
+        mut each: impl FnMut(f64, &Forecast),
+    ) -> Season {
         let mut season = Season::default();
         let (mut mean, mut n) = (0.0, 0.0);
-        let (mut error, mut belief, mut counted) = (0.0, 0.0, 0.0);
         for time_ns in (0..days * DAY_NS).step_by(step_ns as usize) {
             let value = value(time_ns);
             let forecast = season.forecast(time_ns, mean);
-            if time_ns >= (days - counted_days) * DAY_NS {
-                error += (value - mean - forecast.season).abs();
-                belief += forecast.belief;
-                counted += 1.0;
-            }
+            each(value - mean - forecast.season, &forecast);
             let pace = Pace { interval_ns: step_ns as f64, reach: 1e9 };
             season.learn(time_ns, value, mean, &forecast, &pace);
             n += 1.0;
             mean += (value - mean) / n;
         }
-        (error / counted, belief / counted)
+        season
+    }
+
+    /// Mean error and belief of the last day's forecasts.
+    fn run(days: i64, step_ns: i64, value: impl Fn(i64) -> f64) -> (f64, f64) {
+        let mut all = Vec::new();
+        learn(days, step_ns, value, |error, forecast| all.push((error.abs(), forecast.belief)));
+        let last = &all[all.len() - (DAY_NS / step_ns) as usize..];
+        let sum = last.iter().fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        (sum.0 / last.len() as f64, sum.1 / last.len() as f64)
     }
 
     #[test]
@@ -204,11 +214,11 @@ mod tests {
         let noise = |time_ns: i64| (mixed(mixed(mixed(time_ns as u64))) >> 40) as f64 / (1 << 24) as f64;
         let by_day = |time_ns: i64| if (time_ns / HOUR) % 24 < 8 { 10.0 } else { 50.0 };
         for step_ns in [20 * SECOND, 300 * SECOND, 1800 * SECOND] {
-            let (error, belief) = run(9, 1, step_ns, |time_ns| by_day(time_ns) + noise(time_ns));
+            let (error, belief) = run(9, step_ns, |time_ns| by_day(time_ns) + noise(time_ns));
             assert!(belief > 0.9 && error < 3.0, "{step_ns}: {belief}, {error}");
-            let (_, belief) = run(9, 1, step_ns, noise);
+            let (_, belief) = run(9, step_ns, noise);
             assert!(belief < 0.1, "{step_ns}: {belief}");
-            assert_eq!(run(1, 1, step_ns, by_day).1, 0.0, "one day is no season");
+            assert_eq!(run(1, step_ns, by_day).1, 0.0, "one day is no season");
         }
     }
 
@@ -219,8 +229,14 @@ mod tests {
             let hour = (time_ns / HOUR) % 24;
             if weekend { 20.0 } else { 20.0 + 30.0 * (hour as f64 / 24.0) }
         };
-        let (eighth_week, _) = run(56, 7, 1800 * SECOND, of_week);
-        let (second_week, _) = run(14, 7, 1800 * SECOND, of_week);
-        assert!(eighth_week < second_week / 1.5, "{eighth_week}, {second_week}");
+        let by_day = |time_ns: i64| ((time_ns / HOUR) % 24) as f64;
+        for (name, value, expect) in
+            [("week", &of_week as &dyn Fn(i64) -> f64, true), ("day", &by_day, false)]
+        {
+            let season = learn(42, 1800 * SECOND, value, |_, _| {});
+            let (day, week) = (season.day_skill.belief(), season.week_skill.belief());
+            assert_eq!(week > day + 0.1, expect, "{name}: {day}, {week}");
+            assert!(day > 0.4, "{name}: {day}");
+        }
     }
 }
