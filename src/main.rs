@@ -14,7 +14,7 @@ use plantd_metric::journal::{inspect, repair};
 use plantd_metric::service::{Service, wall_clock, wiring};
 use plantd_metric::settings::{self, LogFormat, LoggingSettings, Origins, Settings, StorageKind};
 use plantd_metric::sinks::prometheus::scrape::{ScrapeConfig, scrape_configs};
-use plantd_metric::{health, replay, service};
+use plantd_metric::{detect, health, replay, service};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -24,6 +24,9 @@ const EXIT_CONFIG: u8 = 78;
 const EXIT_UNAVAILABLE: u8 = 69;
 /// Exit code of a journal task that found no journal to work on.
 const EXIT_NO_JOURNAL: u8 = 2;
+/// Exit codes of `detect`: a table with rows that could not be read, and no table at all.
+const EXIT_ROWS_LEFT_OUT: u8 = 1;
+const EXIT_NO_TABLE: u8 = 2;
 /// Where in a journal's directory the journal itself is, beside outbox, checkpoints and cursors.
 const SEGMENTS: &str = "segments";
 /// Exit code when not everything taken in reached its place before the stop.
@@ -31,6 +34,9 @@ const EXIT_INCOMPLETE: u8 = 75;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(task) = arguments.detect_task() {
+        return detect(&task);
+    }
     let env = std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
     match settings::load_traced(&arguments.flags(), env) {
@@ -75,6 +81,16 @@ fn run(arguments: &Arguments, settings: &Settings, origins: &Origins) -> ExitCod
     // Blocking work that hangs does not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(200));
     code
+}
+
+/// Scores a table; no part of it depends on the configuration.
+fn detect(task: &detect::Task) -> ExitCode {
+    match detect::run(task, &mut std::io::stderr()) {
+        Ok(summary) if summary.bad == 0 => ExitCode::SUCCESS,
+        Ok(summary) => failed(EXIT_ROWS_LEFT_OUT, &format!("{} rows left out", summary.bad)),
+        Err(why) if why.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(why) => failed(EXIT_NO_TABLE, &why),
+    }
 }
 
 fn failed(code: u8, why: &dyn std::fmt::Display) -> ExitCode {
