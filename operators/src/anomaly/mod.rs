@@ -144,7 +144,7 @@ impl Detector {
         self.statistics.learn(raw, rest, interval, &seen);
         if row.seasonal {
             let interval_ns = self.statistics.clock.interval_ns();
-            self.season.learn(time_ns, raw, level, &forecast, &Pace { interval_ns, reach });
+            self.season.learn(raw, level, &forecast, &Pace { interval_ns, reach });
         }
         self.samples = self.samples.saturating_add(1);
         let reason = seen.reason(strangest, forecast.belief);

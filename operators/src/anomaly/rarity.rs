@@ -94,11 +94,17 @@ impl Rarity {
         }
         let laid = self.edge_digits + (place - from) * self.digits_per_bin();
         // What came before is no rarer than it was: the tail of something that is either ordinary or very strange has
-        // no Pareto's shape.
+        // no Pareto's shape. Of less than the whole tail it takes no counting to know that this is no limit.
+        if laid <= SEEN_ALLOWANCE * self.edge_digits { laid } else { laid.min(self.digits_seen(place)) }
+    }
+
+    /// Digits that something gets at most that is no stranger than what came before.
+    #[cold]
+    fn digits_seen(&self, place: f64) -> f64 {
         let bin = place as usize;
         let part = f64::from(self.counts[bin]) * (1.0 - (place - bin as f64));
         let seen = part + self.counts[bin + 1..].iter().copied().map(f64::from).sum::<f64>();
-        if seen > 0.0 { laid.min(SEEN_ALLOWANCE * LOG10_2 * log2(self.total / seen)) } else { laid }
+        if seen > 0.0 { SEEN_ALLOWANCE * LOG10_2 * log2(self.total / seen) } else { f64::INFINITY }
     }
 
     /// Decimal digits by which the tail falls from one bin to the next.

@@ -25,11 +25,15 @@ const SKILL_VISITS: f64 = 330.0;
 /// Both baselines of one series.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Season {
-    day: Slots<DAY_SLOTS>,
+    day: Slots<DAY_SLOTS, DAY_NS>,
     /// What the time of day leaves, by hour of the week.
-    week: Slots<WEEK_SLOTS>,
+    week: Slots<WEEK_SLOTS, WEEK_NS>,
     day_skill: Skill,
+    /// Of both together.
     week_skill: Skill,
+    /// How far both are believed, as of the last slot's end.
+    by_day: f64,
+    by_week: f64,
 }
 
 /// At what pace is learned.
@@ -44,6 +48,8 @@ pub(super) struct Pace {
 /// What the time says about a sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Forecast {
+    /// Of the day and of the week.
+    slots: (usize, usize),
     day: Option<f64>,
     week: Option<f64>,
     /// What to take off the sample, so that the season is out of it.
@@ -58,33 +64,35 @@ impl Season {
     /// What is expected at a time, of a series with this `level`.
     #[inline]
     pub fn forecast(&self, time_ns: TimeNs, level: f64) -> Forecast {
-        let Some(day) = self.day.mean(time_ns, DAY_NS) else { return Forecast::default() };
-        let week = self.week.mean(time_ns, WEEK_NS);
-        let by_day = self.day_skill.belief();
-        let by_week = if week.is_some() { self.week_skill.belief() } else { 0.0 };
-        // The share of the error left by the time of day that the hour of the week takes away.
-        let further = (1.0 - (1.0 - by_week) / (1.0 - by_day).max(1e-9)).max(0.0);
-        let season = by_day * (day - level) + by_day * further * week.unwrap_or(0.0);
-        Forecast { day: Some(day), week, season, belief: by_day.max(by_week) }
+        let slots = (self.day.slot(time_ns), self.week.slot(time_ns));
+        let Some(day) = self.day.mean(slots.0) else { return Forecast { slots, ..Forecast::default() } };
+        let week = self.week.mean(slots.1);
+        let season = self.by_day * (day - level + self.by_week * week.unwrap_or(0.0));
+        Forecast { slots, day: Some(day), week, season, belief: self.by_day }
     }
 
     /// Learns a sample of which `forecast` was made.
     #[inline]
-    pub fn learn(&mut self, time_ns: TimeNs, value: f64, level: f64, forecast: &Forecast, pace: &Pace) {
+    pub fn learn(&mut self, value: f64, level: f64, forecast: &Forecast, pace: &Pace) {
         let visit =
-            |slots: usize, period_ns: i64| (pace.interval_ns * slots as f64 / period_ns as f64).min(1.0);
+            |slots: usize, period_ns: i64| (pace.interval_ns * (slots as f64 / period_ns as f64)).min(1.0);
         let day_visit = visit(DAY_SLOTS, DAY_NS);
+        if forecast.slots.0 != self.day.visited {
+            self.by_day = self.day_skill.share();
+            // Of what the time of day leaves.
+            let further = 1.0 - (1.0 - self.week_skill.share()) / (1.0 - self.by_day).max(1e-9);
+            self.by_week = further.max(0.0);
+        }
         if let Some(day) = forecast.day {
-            let left = value - day;
-            let left = limited(left, pace.reach);
+            let left = limited(value - day, pace.reach);
             let without = limited(value - level, pace.reach);
             self.day_skill.learn(left, without, day_visit);
             if let Some(week) = forecast.week {
                 self.week_skill.learn(limited(left - week, pace.reach), without, day_visit);
             }
-            self.week.learn(time_ns, WEEK_NS, left, visit(WEEK_SLOTS, WEEK_NS), pace.reach);
+            self.week.learn(forecast.slots.1, left, visit(WEEK_SLOTS, WEEK_NS), pace.reach);
         }
-        self.day.learn(time_ns, DAY_NS, value, day_visit, pace.reach);
+        self.day.learn(forecast.slots.0, value, day_visit, pace.reach);
     }
 
     /// Adds `shift` to all values.
@@ -96,7 +104,7 @@ impl Season {
 
 /// Means of a period's parts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Slots<const N: usize> {
+struct Slots<const N: usize, const PERIOD_NS: i64> {
     means: Floats<N>,
     /// Samples in each, as far as that matters.
     counts: Counts<N>,
@@ -106,22 +114,21 @@ struct Slots<const N: usize> {
     before: Option<f64>,
 }
 
-impl<const N: usize> Default for Slots<N> {
+impl<const N: usize, const PERIOD_NS: i64> Default for Slots<N, PERIOD_NS> {
     fn default() -> Self {
         Slots { means: Floats::filled(0.0), counts: Counts::filled(0), visited: N, before: None }
     }
 }
 
-impl<const N: usize> Slots<N> {
+impl<const N: usize, const PERIOD_NS: i64> Slots<N, PERIOD_NS> {
     #[inline]
-    fn slot(time_ns: TimeNs, period_ns: i64) -> usize {
-        (time_ns.rem_euclid(period_ns) / (period_ns / N as i64)) as usize
+    fn slot(&self, time_ns: TimeNs) -> usize {
+        (time_ns.rem_euclid(PERIOD_NS) / (PERIOD_NS / N as i64)) as usize
     }
 
-    /// The mean of a time's slot in earlier periods, if there were any.
+    /// The mean of a slot in earlier periods, if there were any.
     #[inline]
-    fn mean(&self, time_ns: TimeNs, period_ns: i64) -> Option<f64> {
-        let slot = Self::slot(time_ns, period_ns);
+    fn mean(&self, slot: usize) -> Option<f64> {
         if slot == self.visited { self.before } else { self.kept(slot) }
     }
 
@@ -130,8 +137,7 @@ impl<const N: usize> Slots<N> {
     }
 
     #[inline]
-    fn learn(&mut self, time_ns: TimeNs, period_ns: i64, value: f64, visit: f64, reach: f64) {
-        let slot = Self::slot(time_ns, period_ns);
+    fn learn(&mut self, slot: usize, value: f64, visit: f64, reach: f64) {
         if slot != self.visited {
             (self.visited, self.before) = (slot, self.kept(slot));
         }
@@ -154,7 +160,7 @@ struct Skill {
 
 impl Skill {
     #[inline]
-    fn belief(&self) -> f64 {
+    fn share(&self) -> f64 {
         if self.error_without <= 0.0 {
             return 0.0;
         }
@@ -192,7 +198,7 @@ mod tests {
             let forecast = season.forecast(time_ns, mean);
             each(value - mean - forecast.season, &forecast);
             let pace = Pace { interval_ns: step_ns as f64, reach: 1e9 };
-            season.learn(time_ns, value, mean, &forecast, &pace);
+            season.learn(value, mean, &forecast, &pace);
             n += 1.0;
             mean += (value - mean) / n;
         }
@@ -234,7 +240,7 @@ mod tests {
             [("week", &of_week as &dyn Fn(i64) -> f64, true), ("day", &by_day, false)]
         {
             let season = learn(42, 1800 * SECOND, value, |_, _| {});
-            let (day, week) = (season.day_skill.belief(), season.week_skill.belief());
+            let (day, week) = (season.day_skill.share(), season.week_skill.share());
             assert_eq!(week > day + 0.1, expect, "{name}: {day}, {week}");
             assert!(day > 0.4, "{name}: {day}");
         }
