@@ -18,13 +18,15 @@
 //! use operators::anomaly::{Detector, Reason, Settings};
 //!
 //! let mut detector = Detector::new(&Settings::default());
+//! let minute_ns = 60_000_000_000;
 //! for minute in 0..1_000 {
-//!     let value = 50.0 + f64::from(minute * 7919 % 13);
-//!     assert!(detector.observe(i64::from(minute) * 60_000_000_000, value).score < 0.5);
+//!     let value = 50.0 + (minute * 7919 % 13) as f64;
+//!     detector.observe(minute * minute_ns, value);
 //! }
-//! let judgement = detector.observe(60_000_000_000_000, 500.0);
-//! assert!(judgement.score > 0.5 && judgement.warmed_up && judgement.upper < 100.0);
-//! assert_eq!(judgement.reason, Reason::Spike);
+//! let judgement = detector.observe(1_000 * minute_ns, 500.0);
+//! assert!(judgement.score > 0.6 && judgement.upper < 100.0 && judgement.warmed_up);
+//! assert_eq!(judgement.reason, Reason::Record);
+//! assert_eq!(judgement.reason.text(), "outside of everything seen so far");
 //! ```
 
 mod component;
@@ -138,7 +140,7 @@ impl Detector {
         let seen = self.statistics.compare(raw, rest, value, interval);
         let (digits, strangest) = self.rarest(row, &seen);
         let (lower, upper) = self.band(row, &seen, forecast.season).unwrap_or((value, value));
-        if self.samples % REACH_EVERY == 0 {
+        if self.samples.is_multiple_of(REACH_EVERY) {
             self.reach = self.rarities.first().and_then(|rarity| rarity.strangeness_at(BAND_DIGITS));
         }
         self.statistics.learn(raw, rest, interval, &seen);

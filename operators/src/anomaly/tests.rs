@@ -104,7 +104,7 @@ fn a_line_gone_flat_is_named() {
 #[test]
 fn what_comes_again_and_again_falls_silent() {
     // Two spikes in a hundred samples, on a line that is flat but for rounding.
-    let spiky = |n: usize| if n % 100 == 0 || n % 100 == 6 { 20.0 } else { (n % 3) as f64 * 1e-3 };
+    let spiky = |n: usize| if [0, 6].contains(&(n % 100)) { 20.0 } else { (n % 3) as f64 * 1e-3 };
     let judgements = judge(series((0..6000).map(spiky)));
     let (early, late) = (alarms(&judgements[..1000]).len(), alarms(&judgements[3000..]).len());
     assert!(early > 0 && late <= 30, "{early} alarms, then {late} of 60 spikes");
