@@ -235,6 +235,9 @@ impl Columns {
     }
 }
 
+/// A line's number, and its text or what is wrong with it.
+type Numbered<'a> = (u64, Result<&'a str, String>);
+
 /// Lines of a table, none longer than a limit in memory.
 struct Lines<T> {
     table: T,
@@ -245,7 +248,7 @@ struct Lines<T> {
 
 impl<T: BufRead> Lines<T> {
     /// The next line without its end, and its number; what is wrong with it, if it can't be one.
-    fn next(&mut self) -> Result<Option<(u64, Result<&str, String>)>, DetectError> {
+    fn next(&mut self) -> Result<Option<Numbered<'_>>, DetectError> {
         let reading = |why| DetectError::io("can't read the table".into(), why);
         self.text.clear();
         self.number += 1;
