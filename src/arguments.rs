@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use operators::anomaly::Method;
+
+use crate::detect;
 use crate::settings::{Flags, Mode, units};
 
 /// Streaming metrics engine: bus in, windowed aggregates, exact alerts and storage out.
@@ -72,6 +75,8 @@ pub enum Command {
         #[command(subcommand)]
         task: JournalTask,
     },
+    /// Score the samples of a table `timestamp,value` for anomalies, from 0 to 1, with the band expected.
+    Detect(DetectTable),
 }
 
 /// What to do with a journal. Exit codes: 0 it is sound (or was put right), 1 it is damaged (or could not be), 2 wrong
@@ -107,6 +112,21 @@ pub struct JournalReplay {
     pub speed: Option<f64>,
 }
 
+/// Which table, and where its scores go. Exit codes: 0 every row was read, 1 some were left out, 2 wrong arguments, or what
+/// can't be read or written.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct DetectTable {
+    /// CSV with a column of times and one of values; - is standard input.
+    #[arg(value_name = "FILE")]
+    pub input: PathBuf,
+    /// Where to write timestamp,value,anomaly_score,lower,upper; otherwise standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// How samples are judged: default, robust_z, ewma or seasonal.
+    #[arg(long, value_name = "NAME", default_value_t)]
+    pub method: Method,
+}
+
 impl Arguments {
     /// What they say about the configuration.
     pub fn flags(&self) -> Flags {
@@ -114,9 +134,17 @@ impl Arguments {
             Command::Consumer => Some(Mode::Consumer),
             Command::Producer => Some(Mode::Producer),
             Command::Standalone => Some(Mode::Standalone),
-            Command::Journal { .. } => None,
+            Command::Journal { .. } | Command::Detect(_) => None,
         });
         Flags { config: self.config.clone(), mode, listen: self.listen.clone() }
+    }
+
+    /// Which table to score, in place of running.
+    pub fn detect_task(&self) -> Option<detect::Task> {
+        match &self.command {
+            Some(Command::Detect(table)) => Some(table.into()),
+            _ => None,
+        }
     }
 
     /// What to do with a journal, in place of running.
@@ -125,6 +153,12 @@ impl Arguments {
             Some(Command::Journal { task }) => Some(task),
             _ => None,
         }
+    }
+}
+
+impl From<&DetectTable> for detect::Task {
+    fn from(table: &DetectTable) -> detect::Task {
+        detect::Task { input: table.input.clone(), output: table.output.clone(), method: table.method }
     }
 }
 
@@ -164,12 +198,14 @@ Examples:
   plantd-metric --check-config -c metric.yaml     exit code 0, or 78 and what is wrong
   plantd-metric --list-topics 10                  what is on the bus
   plantd-metric journal verify --path ./data/journal
+  plantd-metric detect samples.csv                anomaly scores for timestamp,value
 
 Configuration: flags stand above the environment, it above the file, that above the defaults. Every key has a
 variable: windows.lateness is PLANTD_MODULE_METRIC__WINDOWS__LATENESS. config/metric.yaml explains each.
 
 Exit codes: 0 stopped in order, 2 wrong arguments, 69 could not start, 75 stopped before everything was written, 78 wrong
-configuration. Of journal: 0 sound, 1 damaged, 2 wrong arguments or no journal.";
+configuration. Of journal: 0 sound, 1 damaged, 2 wrong arguments or no journal. Of detect: 0 all rows, 1 some were left out,
+2 wrong arguments or no table.";
 
 #[cfg(test)]
 mod tests {
@@ -247,11 +283,37 @@ mod tests {
     }
 
     #[test]
+    fn detect_tasks() {
+        let task = |words: &str| parsed(words).expect("these are right").detect_task();
+        let expected = |input: &str, output: Option<&str>, method| {
+            Some(detect::Task { input: input.into(), output: output.map(PathBuf::from), method })
+        };
+        assert_eq!(task("detect a.csv"), expected("a.csv", None, Method::Default));
+        assert_eq!(
+            task("detect - -o b.csv --method robust_z"),
+            expected("-", Some("b.csv"), Method::RobustZ)
+        );
+        assert_eq!(task("consumer"), None);
+        for words in ["detect", "detect a.csv b.csv"] {
+            assert!(parsed(words).is_err(), "{words}");
+        }
+        let error = parsed("detect a.csv --method prophet").expect_err("there is no such method");
+        assert!(error.contains("expected a method (default, robust_z, ewma, seasonal)"), "{error}");
+    }
+
+    #[test]
     fn help_shows_every_mode_and_flag() {
         let help = Arguments::command().render_long_help().to_string();
-        for word in
-            ["consumer", "producer", "standalone", "journal", "--config", "--check-config", "--print-config"]
-        {
+        for word in [
+            "consumer",
+            "producer",
+            "standalone",
+            "journal",
+            "detect",
+            "--config",
+            "--check-config",
+            "--print-config",
+        ] {
             assert!(help.contains(word), "{word}");
         }
         for word in ["--list-topics", "--listen", "--version", "Examples:", "78"] {

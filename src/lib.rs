@@ -15,6 +15,7 @@
 //! - [`message`]: the documented message; [`raw`]: raw samples for queries and sinks
 //! - [`sinks`]: where samples are stored; [`delivery`]: feeds them from a log, with a cursor
 //! - [`collectors`]: what a producer measures; [`producer`]: collectors -> bus
+//! - [`detect`]: anomaly scores for a table
 //! - [`telemetry`]: what the service counts about itself; `file_lock`: files that are ours alone; [`huge_pages`]: for
 //!   the heap
 
@@ -25,6 +26,7 @@ pub mod checkpoint;
 pub mod codec;
 pub mod collectors;
 pub mod delivery;
+pub mod detect;
 pub mod feed;
 mod file_lock;
 pub mod health;

@@ -16,7 +16,7 @@ use plantd_metric::reload::Source;
 use plantd_metric::service::{Service, wall_clock, wiring};
 use plantd_metric::settings::{self, LogFormat, LoggingSettings, Mode, Origins, Settings, StorageKind};
 use plantd_metric::sinks::prometheus::scrape::{ScrapeConfig, scrape_configs};
-use plantd_metric::{health, huge_pages, replay, service};
+use plantd_metric::{detect, health, huge_pages, replay, service};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -26,6 +26,9 @@ const EXIT_CONFIG: u8 = 78;
 const EXIT_UNAVAILABLE: u8 = 69;
 /// Exit code of a journal task that found no journal to work on.
 const EXIT_NO_JOURNAL: u8 = 2;
+/// Exit codes of `detect`: a table with rows that could not be read, and no table at all.
+const EXIT_ROWS_LEFT_OUT: u8 = 1;
+const EXIT_NO_TABLE: u8 = 2;
 /// Where in a journal's directory the journal itself is, beside outbox, checkpoints and cursors.
 const SEGMENTS: &str = "segments";
 /// Exit code when not everything taken in reached its place before the stop.
@@ -33,6 +36,9 @@ const EXIT_INCOMPLETE: u8 = 75;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(task) = arguments.detect_task() {
+        return detect(&task);
+    }
     let env = std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
     match settings::load_traced(&arguments.flags(), env) {
@@ -97,6 +103,16 @@ fn source(arguments: &Arguments) -> Source {
             let loaded = settings::load_traced(&flags, variables()).map_err(|errors| errors.to_string());
             loaded.map(|(settings, _)| settings)
         }),
+    }
+}
+
+/// Scores a table; no part of it depends on the configuration.
+fn detect(task: &detect::Task) -> ExitCode {
+    match detect::run(task, &mut std::io::stderr()) {
+        Ok(summary) if summary.bad == 0 => ExitCode::SUCCESS,
+        Ok(summary) => failed(EXIT_ROWS_LEFT_OUT, &format!("{} rows left out", summary.bad)),
+        Err(why) if why.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(why) => failed(EXIT_NO_TABLE, &why),
     }
 }
 

@@ -18,13 +18,15 @@
 //! use operators::anomaly::{Detector, Reason, Settings};
 //!
 //! let mut detector = Detector::new(&Settings::default());
+//! let minute_ns = 60_000_000_000;
 //! for minute in 0..1_000 {
-//!     let value = 50.0 + f64::from(minute * 7919 % 13);
-//!     assert!(detector.observe(i64::from(minute) * 60_000_000_000, value).score < 0.5);
+//!     let value = 50.0 + (minute * 7919 % 13) as f64;
+//!     detector.observe(minute * minute_ns, value);
 //! }
-//! let judgement = detector.observe(60_000_000_000_000, 500.0);
-//! assert!(judgement.score > 0.5 && judgement.warmed_up && judgement.upper < 100.0);
-//! assert_eq!(judgement.reason, Reason::Spike);
+//! let judgement = detector.observe(1_000 * minute_ns, 500.0);
+//! assert!(judgement.score > 0.6 && judgement.upper < 100.0 && judgement.warmed_up);
+//! assert_eq!(judgement.reason, Reason::Record);
+//! assert_eq!(judgement.reason.text(), "outside of everything seen so far");
 //! ```
 
 mod component;
@@ -144,16 +146,17 @@ impl Detector {
         self.statistics.learn(raw, rest, interval, &seen);
         if row.seasonal {
             let interval_ns = self.statistics.clock.interval_ns();
-            self.season.learn(time_ns, raw, level, &forecast, &Pace { interval_ns, reach });
+            self.season.learn(raw, level, &forecast, &Pace { interval_ns, reach });
         }
         self.samples = self.samples.saturating_add(1);
-        let novel = digits * self.novelty(digits);
+        let reason = seen.reason(strangest, forecast.belief);
+        let novel = self.novel(digits);
         let warmed_up = self.samples > WARM_UP;
         Judgement {
             score: if warmed_up { novel / (novel + HALF_SCORE_DIGITS) } else { 0.0 },
             lower,
             upper,
-            reason: seen.reason(strangest, forecast.belief),
+            reason,
             warmed_up,
         }
     }
@@ -183,12 +186,12 @@ impl Detector {
         self.samples
     }
 
-    /// 1 for something much stranger than all of late, 1/2 for something as strange, near 0 for something less so. It is
-    /// remembered then.
-    fn novelty(&mut self, digits: f64) -> f64 {
-        let novelty = if digits > 0.0 { 1.0 / (1.0 + (self.remembered / digits).powi(4)) } else { 1.0 };
+    /// Digits that count: all of them for something much stranger than what is remembered, half for something as strange,
+    /// near none for something less so. It is remembered then.
+    fn novel(&mut self, digits: f64) -> f64 {
+        let novel = if digits > 0.0 { digits / (1.0 + (self.remembered / digits).powi(4)) } else { 0.0 };
         self.remembered = (self.remembered * (1.0 - 1.0 / MEMORY_OF_STRANGE)).max(digits);
-        novelty
+        novel
     }
 
     /// The expected band, in the sample's unit.

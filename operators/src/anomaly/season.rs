@@ -25,11 +25,15 @@ const SKILL_VISITS: f64 = 330.0;
 /// Both baselines of one series.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Season {
-    day: Slots<DAY_SLOTS>,
+    day: Slots<DAY_SLOTS, DAY_NS>,
     /// What the time of day leaves, by hour of the week.
-    week: Slots<WEEK_SLOTS>,
+    week: Slots<WEEK_SLOTS, WEEK_NS>,
     day_skill: Skill,
+    /// Of both together.
     week_skill: Skill,
+    /// How far both are believed, as of the last slot's end.
+    by_day: f64,
+    by_week: f64,
 }
 
 /// At what pace is learned.
@@ -44,6 +48,8 @@ pub(super) struct Pace {
 /// What the time says about a sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Forecast {
+    /// Of the day and of the week.
+    slots: (usize, usize),
     day: Option<f64>,
     week: Option<f64>,
     /// What to take off the sample, so that the season is out of it.
@@ -58,32 +64,35 @@ impl Season {
     /// What is expected at a time, of a series with this `level`.
     #[inline]
     pub fn forecast(&self, time_ns: TimeNs, level: f64) -> Forecast {
-        let Some(day) = self.day.mean(time_ns, DAY_NS) else { return Forecast::default() };
-        let week = self.week.mean(time_ns, WEEK_NS);
-        let by_day = self.day_skill.belief();
-        let by_week = if week.is_some() { self.week_skill.belief() } else { 0.0 };
-        // The share of the error left by the time of day that the hour of the week takes away.
-        let further = (1.0 - (1.0 - by_week) / (1.0 - by_day).max(1e-9)).max(0.0);
-        let season = by_day * (day - level) + by_day * further * week.unwrap_or(0.0);
-        Forecast { day: Some(day), week, season, belief: by_day.max(by_week) }
+        let slots = (self.day.slot(time_ns), self.week.slot(time_ns));
+        let Some(day) = self.day.mean(slots.0) else { return Forecast { slots, ..Forecast::default() } };
+        let week = self.week.mean(slots.1);
+        let season = self.by_day * (day - level + self.by_week * week.unwrap_or(0.0));
+        Forecast { slots, day: Some(day), week, season, belief: self.by_day }
     }
 
     /// Learns a sample of which `forecast` was made.
     #[inline]
-    pub fn learn(&mut self, time_ns: TimeNs, value: f64, level: f64, forecast: &Forecast, pace: &Pace) {
-        let visit = |slots: usize, period_ns: i64| (pace.interval_ns * slots as f64 / period_ns as f64).min(1.0);
+    pub fn learn(&mut self, value: f64, level: f64, forecast: &Forecast, pace: &Pace) {
+        let visit =
+            |slots: usize, period_ns: i64| (pace.interval_ns * (slots as f64 / period_ns as f64)).min(1.0);
         let day_visit = visit(DAY_SLOTS, DAY_NS);
+        if forecast.slots.0 != self.day.visited {
+            self.by_day = self.day_skill.share();
+            // Of what the time of day leaves.
+            let further = 1.0 - (1.0 - self.week_skill.share()) / (1.0 - self.by_day).max(1e-9);
+            self.by_week = further.max(0.0);
+        }
         if let Some(day) = forecast.day {
-            let left = value - day;
-            let left = limited(left, pace.reach);
+            let left = limited(value - day, pace.reach);
             let without = limited(value - level, pace.reach);
             self.day_skill.learn(left, without, day_visit);
             if let Some(week) = forecast.week {
                 self.week_skill.learn(limited(left - week, pace.reach), without, day_visit);
             }
-            self.week.learn(time_ns, WEEK_NS, left, visit(WEEK_SLOTS, WEEK_NS), pace.reach);
+            self.week.learn(forecast.slots.1, left, visit(WEEK_SLOTS, WEEK_NS), pace.reach);
         }
-        self.day.learn(time_ns, DAY_NS, value, day_visit, pace.reach);
+        self.day.learn(forecast.slots.0, value, day_visit, pace.reach);
     }
 
     /// Adds `shift` to all values.
@@ -95,7 +104,7 @@ impl Season {
 
 /// Means of a period's parts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Slots<const N: usize> {
+struct Slots<const N: usize, const PERIOD_NS: i64> {
     means: Floats<N>,
     /// Samples in each, as far as that matters.
     counts: Counts<N>,
@@ -105,22 +114,21 @@ struct Slots<const N: usize> {
     before: Option<f64>,
 }
 
-impl<const N: usize> Default for Slots<N> {
+impl<const N: usize, const PERIOD_NS: i64> Default for Slots<N, PERIOD_NS> {
     fn default() -> Self {
         Slots { means: Floats::filled(0.0), counts: Counts::filled(0), visited: N, before: None }
     }
 }
 
-impl<const N: usize> Slots<N> {
+impl<const N: usize, const PERIOD_NS: i64> Slots<N, PERIOD_NS> {
     #[inline]
-    fn slot(time_ns: TimeNs, period_ns: i64) -> usize {
-        (time_ns.rem_euclid(period_ns) / (period_ns / N as i64)) as usize
+    fn slot(&self, time_ns: TimeNs) -> usize {
+        (time_ns.rem_euclid(PERIOD_NS) / (PERIOD_NS / N as i64)) as usize
     }
 
-    /// The mean of a time's slot in earlier periods, if there were any.
+    /// The mean of a slot in earlier periods, if there were any.
     #[inline]
-    fn mean(&self, time_ns: TimeNs, period_ns: i64) -> Option<f64> {
-        let slot = Self::slot(time_ns, period_ns);
+    fn mean(&self, slot: usize) -> Option<f64> {
         if slot == self.visited { self.before } else { self.kept(slot) }
     }
 
@@ -129,8 +137,7 @@ impl<const N: usize> Slots<N> {
     }
 
     #[inline]
-    fn learn(&mut self, time_ns: TimeNs, period_ns: i64, value: f64, visit: f64, reach: f64) {
-        let slot = Self::slot(time_ns, period_ns);
+    fn learn(&mut self, slot: usize, value: f64, visit: f64, reach: f64) {
         if slot != self.visited {
             (self.visited, self.before) = (slot, self.kept(slot));
         }
@@ -153,7 +160,7 @@ struct Skill {
 
 impl Skill {
     #[inline]
-    fn belief(&self) -> f64 {
+    fn share(&self) -> f64 {
         if self.error_without <= 0.0 {
             return 0.0;
         }
@@ -177,25 +184,34 @@ mod tests {
     use super::*;
     use crate::sample::HOUR;
 
-    /// Mean error and belief of forecasts in the last `counted` of so many days of a series.
-    fn run(days: i64, counted_days: i64, step_ns: i64, value: impl Fn(i64) -> f64) -> (f64, f64) {
+    /// What was learned of so many days of a series; `each` sees every error and forecast.
+    fn learn(
+        days: i64,
+        step_ns: i64,
+        value: impl Fn(i64) -> f64,
+        mut each: impl FnMut(f64, &Forecast),
+    ) -> Season {
         let mut season = Season::default();
         let (mut mean, mut n) = (0.0, 0.0);
-        let (mut error, mut belief, mut counted) = (0.0, 0.0, 0.0);
         for time_ns in (0..days * DAY_NS).step_by(step_ns as usize) {
             let value = value(time_ns);
             let forecast = season.forecast(time_ns, mean);
-            if time_ns >= (days - counted_days) * DAY_NS {
-                error += (value - mean - forecast.season).abs();
-                belief += forecast.belief;
-                counted += 1.0;
-            }
+            each(value - mean - forecast.season, &forecast);
             let pace = Pace { interval_ns: step_ns as f64, reach: 1e9 };
-            season.learn(time_ns, value, mean, &forecast, &pace);
+            season.learn(value, mean, &forecast, &pace);
             n += 1.0;
             mean += (value - mean) / n;
         }
-        (error / counted, belief / counted)
+        season
+    }
+
+    /// Mean error and belief of the last day's forecasts.
+    fn run(days: i64, step_ns: i64, value: impl Fn(i64) -> f64) -> (f64, f64) {
+        let mut all = Vec::new();
+        learn(days, step_ns, value, |error, forecast| all.push((error.abs(), forecast.belief)));
+        let last = &all[all.len() - (DAY_NS / step_ns) as usize..];
+        let sum = last.iter().fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        (sum.0 / last.len() as f64, sum.1 / last.len() as f64)
     }
 
     #[test]
@@ -204,11 +220,11 @@ mod tests {
         let noise = |time_ns: i64| (mixed(mixed(mixed(time_ns as u64))) >> 40) as f64 / (1 << 24) as f64;
         let by_day = |time_ns: i64| if (time_ns / HOUR) % 24 < 8 { 10.0 } else { 50.0 };
         for step_ns in [20 * SECOND, 300 * SECOND, 1800 * SECOND] {
-            let (error, belief) = run(9, 1, step_ns, |time_ns| by_day(time_ns) + noise(time_ns));
+            let (error, belief) = run(9, step_ns, |time_ns| by_day(time_ns) + noise(time_ns));
             assert!(belief > 0.9 && error < 3.0, "{step_ns}: {belief}, {error}");
-            let (_, belief) = run(9, 1, step_ns, noise);
+            let (_, belief) = run(9, step_ns, noise);
             assert!(belief < 0.1, "{step_ns}: {belief}");
-            assert_eq!(run(1, 1, step_ns, by_day).1, 0.0, "one day is no season");
+            assert_eq!(run(1, step_ns, by_day).1, 0.0, "one day is no season");
         }
     }
 
@@ -219,8 +235,14 @@ mod tests {
             let hour = (time_ns / HOUR) % 24;
             if weekend { 20.0 } else { 20.0 + 30.0 * (hour as f64 / 24.0) }
         };
-        let (eighth_week, _) = run(56, 7, 1800 * SECOND, of_week);
-        let (second_week, _) = run(14, 7, 1800 * SECOND, of_week);
-        assert!(eighth_week < second_week / 1.5, "{eighth_week}, {second_week}");
+        let by_day = |time_ns: i64| ((time_ns / HOUR) % 24) as f64;
+        for (name, value, expect) in
+            [("week", &of_week as &dyn Fn(i64) -> f64, true), ("day", &by_day, false)]
+        {
+            let season = learn(42, 1800 * SECOND, value, |_, _| {});
+            let (day, week) = (season.day_skill.share(), season.week_skill.share());
+            assert_eq!(week > day + 0.1, expect, "{name}: {day}, {week}");
+            assert!(day > 0.4, "{name}: {day}");
+        }
     }
 }

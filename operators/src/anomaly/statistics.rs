@@ -213,7 +213,7 @@ fn reach(deviation: f64) -> f64 {
 
 #[inline]
 pub(super) fn limited(off: f64, reach: f64) -> f64 {
-    off.clamp(-reach, reach)
+    off.min(reach).max(-reach)
 }
 
 /// The usual time between two samples.
