@@ -9,124 +9,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use operators::alert::{Kind, Machine, alert_id};
 use operators::alerts::AlertTransition;
 use operators::catalog::Catalog;
-use operators::condition::Bounds;
 use operators::rule::{Rule, Signal};
-use operators::sample::{SeriesId, TimeNs};
+use operators::sample::{SECOND, SeriesId, TimeNs};
 use operators::series::SeriesKey;
 use parking_lot::Mutex;
 
+use crate::alert_history::{AlertHistory, Past};
 use crate::notify::receipt::Receipt;
 use crate::notify::{Notification, Status};
-use crate::templates::{Template, Values};
-
-/// The texts of a rule, and its threshold for the payload.
-#[derive(Clone, Debug)]
-pub struct RuleTexts {
-    /// Name.
-    pub name: Arc<str>,
-    /// Metric as the rule names it.
-    pub metric: Arc<str>,
-    /// Symbol of the comparison.
-    pub operator: String,
-    /// What is compared with.
-    pub bounds: Bounds,
-    /// Whether the value is how strange a sample is.
-    pub is_score: bool,
-    /// Severity.
-    pub severity: Arc<str>,
-    /// Message.
-    pub message: Template,
-    /// Further labels.
-    pub labels: Vec<(Arc<str>, Template)>,
-    /// Further texts.
-    pub annotations: Vec<(Arc<str>, Template)>,
-}
-
-/// What is said of one alert, its values in their places.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
-    /// Message.
-    pub message: String,
-    /// Further labels.
-    pub labels: Vec<(Arc<str>, String)>,
-    /// Further texts.
-    pub annotations: Vec<(Arc<str>, String)>,
-}
-
-impl RuleTexts {
-    /// Those of a rule.
-    pub fn of(rule: &Rule) -> RuleTexts {
-        // The settings let only templates through; any other text stands for itself.
-        let template = |text: &Arc<str>| Template::parse(text).unwrap_or_else(|_| Template::plain(text));
-        let all = |texts: &[(Arc<str>, Arc<str>)]| {
-            texts.iter().map(|(name, text)| (name.clone(), template(text))).collect()
-        };
-        RuleTexts {
-            name: rule.name.clone(),
-            metric: rule.metric.as_str().into(),
-            operator: rule.level.operator.to_string(),
-            bounds: rule.level.bounds,
-            is_score: matches!(rule.signal, Signal::Anomaly { .. }),
-            severity: rule.texts.severity.clone(),
-            message: template(&rule.texts.message),
-            labels: all(&rule.texts.labels),
-            annotations: all(&rule.texts.annotations),
-        }
-    }
-
-    /// The threshold; of a range, the end that `value` is nearer to.
-    pub fn threshold(&self, value: f64) -> f64 {
-        let Bounds { lower, upper } = self.bounds;
-        if (value - lower).abs() < (upper - value).abs() { lower } else { upper }
-    }
-
-    /// The labels of an alert, as Prometheus and Alertmanager have them, but for the rule's name: severity, service, tags
-    /// and those of the rule, which stand above tags; and the metric where the rule names a family of them.
-    pub fn labels(&self, key: &SeriesKey, told: &Told) -> BTreeMap<String, String> {
-        let mut labels = BTreeMap::from([("severity".to_string(), self.severity.to_string())]);
-        if !key.target.service.is_empty() {
-            labels.insert("service".into(), key.target.service.to_string());
-        }
-        if key.metric != self.metric {
-            labels.insert("metric".into(), key.metric.to_string());
-        }
-        labels.extend(key.target.tags.iter().map(|(name, value)| (name.to_string(), value.to_string())));
-        labels.extend(told.labels.iter().map(|(name, text)| (name.to_string(), text.clone())));
-        labels
-    }
-
-    /// What is said of an alert at `at_ns`.
-    pub fn told(&self, key: &SeriesKey, value: f64, started_ns: TimeNs, at_ns: TimeNs) -> Told {
-        let values = Values {
-            rule: &self.name,
-            severity: &self.severity,
-            metric: &key.metric,
-            target: &key.target,
-            value,
-            threshold: self.bounds,
-            score: self.is_score.then_some(value),
-            band: None,
-            started_ns,
-            at_ns,
-        };
-        let all = |texts: &[(Arc<str>, Template)]| {
-            texts.iter().map(|(name, text)| (name.clone(), text.render(&values))).collect()
-        };
-        Told {
-            message: self.message.render(&values),
-            labels: all(&self.labels),
-            annotations: all(&self.annotations),
-        }
-    }
-}
+use crate::told::{Said, Told};
 
 /// An alert that is pending or firing.
 #[derive(Clone, Debug)]
 pub struct Active {
     /// Stable identity of rule and series.
     pub id: u128,
-    /// The rule's number.
-    pub rule: u32,
+    /// The rule.
+    pub rule: Arc<Rule>,
     /// The series.
     pub key: SeriesKey,
     /// Whether it fires, or still waits for its duration.
@@ -149,18 +48,27 @@ struct State {
 
 /// The table.
 pub struct AlertBoard {
-    rules: Vec<RuleTexts>,
+    rules: Vec<Arc<Rule>>,
     catalog: Arc<Catalog>,
     /// By rule and series. Most alerts come and go unseen, so what people read is looked up when they do.
     active: Mutex<BTreeMap<(u32, SeriesId), State>>,
     /// Transitions by kind: pending, cancelled, firing, resolved.
     pub counts: [AtomicU64; 4],
+    /// The latest transitions.
+    pub history: AlertHistory,
 }
 
 impl AlertBoard {
     /// A board for `rules`, numbered by their place.
-    pub fn new(rules: Vec<RuleTexts>, catalog: Arc<Catalog>) -> AlertBoard {
-        AlertBoard { rules, catalog, active: Mutex::default(), counts: Default::default() }
+    pub fn new(rules: Vec<Rule>, catalog: Arc<Catalog>) -> AlertBoard {
+        let rules = rules.into_iter().map(Arc::new).collect();
+        AlertBoard {
+            rules,
+            catalog,
+            active: Mutex::default(),
+            counts: Default::default(),
+            history: AlertHistory::default(),
+        }
     }
 
     /// Puts an alert back that was pending or firing when a checkpoint was made. `value` is that of its last transition.
@@ -202,28 +110,35 @@ impl AlertBoard {
     }
 
     /// What receivers are told of a transition.
-    fn notification(
-        &self,
-        moved: &AlertTransition,
-        status: Status,
-        rule: &RuleTexts,
-    ) -> Option<Notification> {
+    fn notification(&self, moved: &AlertTransition, status: Status, rule: &Rule) -> Option<Notification> {
         let (key, transition) = (self.catalog.key(moved.series)?, moved.transition);
-        let told = rule.told(&key, transition.value, transition.since_ns, transition.at_ns);
+        let told = Told::of(rule, &key, &Said::of(&transition));
         Some(Notification {
             id: alert_id(&rule.name, &key),
             rule: rule.name.clone(),
             target: key.target,
             metric: key.metric,
-            severity: rule.severity.clone(),
+            severity: rule.texts.severity.clone(),
             message: told.message.into(),
             value: transition.value,
-            threshold: rule.threshold(transition.value),
+            threshold: threshold(rule, transition.value),
             time_ns: transition.at_ns,
             started_ns: transition.since_ns,
             status,
             receipt: Receipt::default(),
         })
+    }
+
+    /// What a transition is of.
+    pub fn key(&self, moved: &AlertTransition) -> Option<SeriesKey> {
+        self.catalog.key(moved.series)
+    }
+
+    /// Remembers a transition that an epoch said for the first time.
+    pub fn remember(&self, epoch: u64, moved: &AlertTransition) {
+        if let Some(rule) = self.rule(moved.rule) {
+            self.history.push(Past { epoch, name: rule.name.clone(), rule: Some(rule), moved: *moved });
+        }
     }
 
     /// What receivers are to be told of a transition that the table knows already.
@@ -247,9 +162,9 @@ impl AlertBoard {
         let states: Vec<((u32, SeriesId), State)> =
             self.active.lock().iter().map(|(place, state)| (*place, *state)).collect();
         let shown = states.into_iter().filter_map(|((rule, series), state)| {
-            let key = self.catalog.key(series)?;
+            let (key, rule) = (self.catalog.key(series)?, self.rules.get(rule as usize)?.clone());
             Some(Active {
-                id: alert_id(&self.rules.get(rule as usize)?.name, &key),
+                id: alert_id(&rule.name, &key),
                 rule,
                 key,
                 firing: state.fired_ns.is_some(),
@@ -263,9 +178,23 @@ impl AlertBoard {
         active
     }
 
-    /// The rules.
-    pub fn rules(&self) -> &[RuleTexts] {
-        &self.rules
+    /// A rule.
+    pub fn rule(&self, number: u32) -> Option<Arc<Rule>> {
+        self.rules.get(number as usize).cloned()
+    }
+
+    /// The rules, by number.
+    pub fn rules(&self) -> Vec<(u32, Arc<Rule>)> {
+        (0..).zip(self.rules.iter().cloned()).collect()
+    }
+}
+
+/// The threshold that a value is beyond: of a range, the nearer end.
+pub fn threshold(rule: &Rule, value: f64) -> f64 {
+    match rule.signal {
+        Signal::Absent { for_ns } | Signal::Stale { for_ns } => for_ns as f64 / SECOND as f64,
+        _ if value > rule.level.bounds.upper => rule.level.bounds.upper,
+        _ => rule.level.bounds.lower,
     }
 }
 
@@ -280,8 +209,8 @@ mod tests {
     fn the_board_shows_what_is_pending_and_firing() {
         let catalog = Arc::new(Catalog::new(CatalogLimits::default()));
         let series = catalog.resolve(&Arc::new(Target::new("s", [])), "m").unwrap();
-        let texts = RuleTexts::of(&Rule { name: "r".into(), metric: "m".into(), ..Rule::default() });
-        let board = AlertBoard::new(vec![texts], catalog);
+        let rule = Rule { name: "r".into(), metric: "m".into(), ..Rule::default() };
+        let board = AlertBoard::new(vec![rule], catalog);
         let seen = |kind, at_ns| {
             let transition = Transition { kind, at_ns, since_ns: 5, value: 2.0, decided_by_ns: at_ns };
             board.apply(&AlertTransition { rule: 0, series, transition });

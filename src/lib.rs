@@ -8,15 +8,16 @@
 //! - [`journal`]: the log of epochs on disk; [`keeper`]: writes, syncs and shortens it; [`checkpoint`]: state at
 //!   one epoch; [`recovery`]: both -> state, at the start; [`requests`]: which must not count twice
 //! - [`http`]: the API; [`health`]: asking a running one
-//! - [`alerts`]: the table of alerts; [`notify`]: transitions -> receivers
+//! - [`alerts`]: the table of alerts; [`alert_history`]: their latest transitions; [`notify`]: transitions -> receivers
 //! - [`rules`]: alert rules tried before they go live, and the list of those that run
 //! - [`promql`]: Prometheus' expressions, as far as rules of ours can say the same
-//! - [`templates`]: texts with places for values
+//! - [`templates`]: texts with places for values; [`told`]: those of a rule with an alert's values in them
 //! - [`message`]: the documented message; [`raw`]: raw samples for queries and sinks
 //! - [`sinks`]: where samples are stored; [`delivery`]: feeds them from a log, with a cursor
 //! - [`collectors`]: what a producer measures; [`producer`]: collectors -> bus
 //! - [`telemetry`]: what the service counts about itself; `file_lock`: files that are ours alone
 
+pub mod alert_history;
 pub mod alerts;
 pub mod arguments;
 pub mod bus;
@@ -47,3 +48,4 @@ pub mod sinks;
 pub mod statsd;
 pub mod telemetry;
 pub mod templates;
+pub mod told;

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use plantd_metric::arguments::{Arguments, JournalTask};
+use plantd_metric::arguments::{Arguments, JournalTask, RulesReplay, RulesTask};
 use plantd_metric::bus::topics::TopicTally;
 use plantd_metric::bus::{Receiver, ReceiverConfig};
 use plantd_metric::journal::files::{Files, RealFiles};
 use plantd_metric::journal::{inspect, repair};
+use plantd_metric::rules::task::{Answer, Source};
 use plantd_metric::service::{Service, wall_clock, wiring};
 use plantd_metric::settings::{self, LogFormat, LoggingSettings, Origins, Settings, StorageKind};
 use plantd_metric::sinks::prometheus::scrape::{ScrapeConfig, scrape_configs};
-use plantd_metric::{health, replay, service};
+use plantd_metric::{health, replay, rules, service};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -62,6 +63,9 @@ fn run(arguments: &Arguments, settings: &Settings, origins: &Origins) -> ExitCod
     }
     if let Some(task) = arguments.journal_task() {
         return journal(task, settings);
+    }
+    if let Some(task) = arguments.rules_task() {
+        return rules(task, settings);
     }
     start_logging(&settings.logging);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -135,6 +139,26 @@ fn journal(task: &JournalTask, settings: &Settings) -> ExitCode {
         }
         Err(why) => failed(EXIT_NO_JOURNAL, &why),
     }
+}
+
+/// Does what was asked with rules.
+fn rules(task: &RulesTask, settings: &Settings) -> ExitCode {
+    let Answer { out, err, code } = match task {
+        RulesTask::Check { files } => rules::task::check(files, settings),
+        RulesTask::Import { file } => rules::task::import(file, settings),
+        RulesTask::Test { files } => rules::task::test(files),
+        RulesTask::Replay(RulesReplay { since, rules: file, journal, file: stored }) => {
+            let dir = journal.as_deref().unwrap_or(settings.journal.path.as_ref()).join(SEGMENTS);
+            let source = match stored {
+                Some(file) => Source::Stored(file),
+                None => Source::Journal(&dir),
+            };
+            rules::task::replay(since, file.as_deref(), &source, settings)
+        }
+    };
+    print!("{out}");
+    eprint!("{err}");
+    ExitCode::from(code)
 }
 
 fn start_logging(logging: &LoggingSettings) {

@@ -105,7 +105,7 @@ impl Consumer {
     pub fn start(settings: &Settings, clock: Clock, places: &Places) -> Result<Consumer, StartError> {
         let telemetry = Arc::new(Telemetry::default());
         let catalog = Arc::new(Catalog::new(wiring::catalog_limits(settings)));
-        let board = Arc::new(AlertBoard::new(wiring::rule_texts(settings), catalog.clone()));
+        let board = Arc::new(AlertBoard::new(wiring::rules(settings), catalog.clone()));
         let Opened { keeper, found, outbox, checkpoints, journal_id } = open(settings, places)?;
         let door = wiring::intake(settings);
         let intake = Arc::new(Intake::new(door, catalog.clone(), clock, keeper.clone(), telemetry.clone()));
@@ -120,6 +120,7 @@ impl Consumer {
         let restored = restorer.restore(wiring::plan(settings), callbacks(&intake, &outbox), &found);
         let (engine, recovery) = restored.map_err(StartError::Journal)?;
         let (engine, recovery) = (Arc::new(engine), Arc::new(recovery));
+        outbox.recall(&board).map_err(|error| StartError::Journal(format!("outbox: {error}")))?;
         let notifying = start_notifying(settings, places, &outbox, &board)?;
         let sources = Sources { keeper: keeper.clone(), outbox: outbox.clone(), catalog: catalog.clone() };
         let used = settings.storage.used();

@@ -29,6 +29,7 @@ use crate::http::{App, Decoders};
 use crate::intake::Clock;
 use crate::journal::files::{Files, RealFiles};
 use crate::producer::{Producer, ProducerConfig};
+use crate::rules::store::RuleStore;
 use crate::settings::{Mode, Settings};
 use crate::statsd::{Listener, StatsdCounters, StatsdFeed};
 use consumer::{BusFeed, Consumer, Places};
@@ -230,6 +231,7 @@ impl Service {
             rejects: consumer.rejects.clone(),
             telemetry: consumer.telemetry.clone(),
             board: consumer.board.clone(),
+            rules: Arc::new(RuleStore::fixed(settings)),
             decoders: Decoders::new(consumer.catalog.clone(), {
                 let settings = settings.clone();
                 move |format| wiring::limits(&settings, format)

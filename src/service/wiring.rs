@@ -29,7 +29,7 @@ use crate::keeper::{Durability, KeeperConfig, WhenFull};
 use crate::settings::{self, BusSettings, JournalSettings, Settings, StorageSettings, WindowsSettings};
 use crate::statsd::StatsdConfig;
 
-pub use rules::{rule, rule_texts};
+pub use rules::{rule, rules};
 
 pub(super) fn ns(duration: Duration) -> DurationNs {
     DurationNs::try_from(duration.as_nanos()).unwrap_or(DurationNs::MAX)

@@ -10,18 +10,12 @@ use operators::rule::{Grouping, Level, Over, Rule, Signal, Texts, WindowSignal};
 use operators::series::TargetMatcher;
 
 use super::ns;
-use crate::alerts::RuleTexts;
 use crate::settings::rules::METHODS;
 use crate::settings::{RuleCondition, RuleSettings, Settings};
 
-/// The rules that run, in the plan's order.
+/// The rules that the settings want.
 pub fn rules(settings: &Settings) -> Vec<Rule> {
     settings.alerts.active_rules().map(|written| rule(written, settings.alerts.stale)).collect()
-}
-
-/// The texts of the rules, in the plan's order.
-pub fn rule_texts(settings: &Settings) -> Vec<RuleTexts> {
-    rules(settings).iter().map(RuleTexts::of).collect()
 }
 
 /// One rule; a value of it holds for `stale` when no newer sample comes.

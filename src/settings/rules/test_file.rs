@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{
-    Kind, List, Node, Optional, Origin, Report, Scalar, Shown, Sub, TEXT, Tags, count, duration, section,
-};
+use super::{Kind, List, Node, Optional, Origin, Report, Scalar, Shown, Sub, TEXT, Tags, duration, section};
 use crate::codec::{labels, time};
 use crate::promql;
 use crate::settings::compounds::Tags as TagsKind;
