@@ -5,7 +5,7 @@
 //! - `ingest`, `influx`, `otlp`, `prometheus`: bodies in; `statsd`: datagrams
 //! - `raw`: raw samples out; `aggregate`, `windows`: windows out
 //! - `status`: health, status, storage, series, rejects; `exposition`: `/metrics`
-//! - `alerts`: rules, states, the webhook; `hostile`: what nobody should send
+//! - `alerts`: rules, states, the webhook; `rules`: rules and alerts listed, tried and written; `hostile`: what nobody should send
 
 #[path = "service/aggregate.rs"]
 mod aggregate;
@@ -25,6 +25,8 @@ mod otlp;
 mod prometheus;
 #[path = "service/raw.rs"]
 mod raw;
+#[path = "service/rules.rs"]
+mod rules;
 #[allow(dead_code, reason = "each file of tests uses its part")]
 #[path = "service/running.rs"]
 mod running;
