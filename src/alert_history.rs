@@ -6,9 +6,9 @@ use std::io;
 use std::sync::Arc;
 
 use operators::alerts::AlertTransition;
-use operators::rule::Rule;
 use parking_lot::Mutex;
 
+use crate::alerts::KnownRule;
 use crate::journal::log::Log;
 
 /// Transitions that are remembered.
@@ -25,7 +25,7 @@ pub struct Past {
     /// Name of the rule.
     pub name: Arc<str>,
     /// The rule, where there still is one of that name.
-    pub rule: Option<Arc<Rule>>,
+    pub rule: Option<Arc<KnownRule>>,
     /// What happened. What its series is, is looked up by whoever asks.
     pub moved: AlertTransition,
 }

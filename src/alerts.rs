@@ -2,22 +2,25 @@
 //!
 //! This room knows the texts of transitions; it decides nothing.
 
+mod texts;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use operators::alert::{Kind, Machine, alert_id};
+use operators::alert::{Kind, Machine, Transition, alert_id};
 use operators::alerts::AlertTransition;
 use operators::catalog::Catalog;
-use operators::rule::{Rule, Signal};
-use operators::sample::{SECOND, SeriesId, TimeNs};
+use operators::rule::Rule;
+use operators::sample::{SeriesId, TimeNs};
 use operators::series::SeriesKey;
 use parking_lot::Mutex;
 
 use crate::alert_history::{AlertHistory, Past};
 use crate::notify::receipt::Receipt;
 use crate::notify::{Notification, Status};
-use crate::told::{Said, Told};
+
+pub use texts::{RuleTexts, Told};
 
 /// An alert that is pending or firing.
 #[derive(Clone, Debug)]
@@ -25,7 +28,7 @@ pub struct Active {
     /// Stable identity of rule and series.
     pub id: u128,
     /// The rule.
-    pub rule: Arc<Rule>,
+    pub rule: Arc<KnownRule>,
     /// The series.
     pub key: SeriesKey,
     /// Whether it fires, or still waits for its duration.
@@ -36,6 +39,19 @@ pub struct Active {
     pub fired_ns: Option<TimeNs>,
     /// Value at the last transition.
     pub value: f64,
+    /// What the rule says of it.
+    pub told: Told,
+}
+
+/// A rule, and what it has to say.
+#[derive(Clone, Debug)]
+pub struct KnownRule {
+    /// Its number.
+    pub number: u32,
+    /// The rule.
+    pub rule: Rule,
+    /// Its texts.
+    pub texts: RuleTexts,
 }
 
 /// What is remembered of an alert that is pending or firing.
@@ -48,7 +64,7 @@ struct State {
 
 /// The table.
 pub struct AlertBoard {
-    rules: Vec<Arc<Rule>>,
+    rules: Vec<Arc<KnownRule>>,
     catalog: Arc<Catalog>,
     /// By rule and series. Most alerts come and go unseen, so what people read is looked up when they do.
     active: Mutex<BTreeMap<(u32, SeriesId), State>>,
@@ -61,7 +77,9 @@ pub struct AlertBoard {
 impl AlertBoard {
     /// A board for `rules`, numbered by their place.
     pub fn new(rules: Vec<Rule>, catalog: Arc<Catalog>) -> AlertBoard {
-        let rules = rules.into_iter().map(Arc::new).collect();
+        let known =
+            |(number, rule): (u32, Rule)| Arc::new(KnownRule { number, texts: RuleTexts::of(&rule), rule });
+        let rules = (0..).zip(rules).map(known).collect();
         AlertBoard {
             rules,
             catalog,
@@ -106,22 +124,27 @@ impl AlertBoard {
         };
         drop(active);
         self.counts[count].fetch_add(1, Ordering::Relaxed);
-        self.notification(moved, status?, rule)
+        self.notification(moved, status?, &rule.texts)
     }
 
     /// What receivers are told of a transition.
-    fn notification(&self, moved: &AlertTransition, status: Status, rule: &Rule) -> Option<Notification> {
-        let (key, transition) = (self.catalog.key(moved.series)?, moved.transition);
-        let told = Told::of(rule, &key, &Said::of(&transition));
+    fn notification(
+        &self,
+        moved: &AlertTransition,
+        status: Status,
+        rule: &RuleTexts,
+    ) -> Option<Notification> {
+        let (key, transition) = (self.key(moved)?, moved.transition);
+        let told = self.told(rule, &key, moved);
         Some(Notification {
             id: alert_id(&rule.name, &key),
             rule: rule.name.clone(),
             target: key.target,
             metric: key.metric,
-            severity: rule.texts.severity.clone(),
+            severity: rule.severity.clone(),
             message: told.message.into(),
             value: transition.value,
-            threshold: threshold(rule, transition.value),
+            threshold: rule.threshold(transition.value),
             time_ns: transition.at_ns,
             started_ns: transition.since_ns,
             status,
@@ -134,10 +157,16 @@ impl AlertBoard {
         self.catalog.key(moved.series)
     }
 
+    /// What a rule says of a transition.
+    pub fn told(&self, rule: &RuleTexts, key: &SeriesKey, moved: &AlertTransition) -> Told {
+        let Transition { value, since_ns, at_ns, .. } = moved.transition;
+        rule.told(key, value, since_ns, at_ns)
+    }
+
     /// Remembers a transition that an epoch said for the first time.
     pub fn remember(&self, epoch: u64, moved: &AlertTransition) {
         if let Some(rule) = self.rule(moved.rule) {
-            self.history.push(Past { epoch, name: rule.name.clone(), rule: Some(rule), moved: *moved });
+            self.history.push(Past { epoch, name: rule.texts.name.clone(), rule: Some(rule), moved: *moved });
         }
     }
 
@@ -148,8 +177,8 @@ impl AlertBoard {
             Kind::Firing => Status::Firing,
             Kind::Resolved { .. } | Kind::Retracted => Status::Resolved,
         };
-        let texts = self.rules.iter().find(|texts| &*texts.name == rule)?;
-        self.notification(moved, status, texts)
+        let known = self.rules.iter().find(|known| *known.texts.name == *rule)?;
+        self.notification(moved, status, &known.texts)
     }
 
     /// How many alerts are pending or firing.
@@ -163,8 +192,10 @@ impl AlertBoard {
             self.active.lock().iter().map(|(place, state)| (*place, *state)).collect();
         let shown = states.into_iter().filter_map(|((rule, series), state)| {
             let (key, rule) = (self.catalog.key(series)?, self.rules.get(rule as usize)?.clone());
+            let at_ns = state.fired_ns.unwrap_or(state.since_ns);
             Some(Active {
-                id: alert_id(&rule.name, &key),
+                id: alert_id(&rule.texts.name, &key),
+                told: rule.texts.told(&key, state.value, state.since_ns, at_ns),
                 rule,
                 key,
                 firing: state.fired_ns.is_some(),
@@ -179,29 +210,19 @@ impl AlertBoard {
     }
 
     /// A rule.
-    pub fn rule(&self, number: u32) -> Option<Arc<Rule>> {
+    pub fn rule(&self, number: u32) -> Option<Arc<KnownRule>> {
         self.rules.get(number as usize).cloned()
     }
 
-    /// The rules, by number.
-    pub fn rules(&self) -> Vec<(u32, Arc<Rule>)> {
-        (0..).zip(self.rules.iter().cloned()).collect()
-    }
-}
-
-/// The threshold that a value is beyond: of a range, the nearer end.
-pub fn threshold(rule: &Rule, value: f64) -> f64 {
-    match rule.signal {
-        Signal::Absent { for_ns } | Signal::Stale { for_ns } => for_ns as f64 / SECOND as f64,
-        _ if value > rule.level.bounds.upper => rule.level.bounds.upper,
-        _ => rule.level.bounds.lower,
+    /// The rules that are in force, by number.
+    pub fn rules(&self) -> Vec<Arc<KnownRule>> {
+        self.rules.clone()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use operators::alert::Transition;
     use operators::catalog::CatalogLimits;
     use operators::series::Target;
 

@@ -11,7 +11,7 @@
 //! - [`alerts`]: the table of alerts; [`alert_history`]: their latest transitions; [`notify`]: transitions -> receivers
 //! - [`rules`]: alert rules tried before they go live, and the list of those that run
 //! - [`promql`]: Prometheus' expressions, as far as rules of ours can say the same
-//! - [`templates`]: texts with places for values; [`told`]: those of a rule with an alert's values in them
+//! - [`templates`]: texts with places for values
 //! - [`message`]: the documented message; [`raw`]: raw samples for queries and sinks
 //! - [`sinks`]: where samples are stored; [`delivery`]: feeds them from a log, with a cursor
 //! - [`collectors`]: what a producer measures; [`producer`]: collectors -> bus
@@ -48,4 +48,3 @@ pub mod sinks;
 pub mod statsd;
 pub mod telemetry;
 pub mod templates;
-pub mod told;

@@ -12,12 +12,11 @@ use std::time::{Duration, Instant};
 
 use operators::alerts::AlertTransition;
 use operators::closing::ClosedWindow;
-use operators::rule::Rule;
 use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 
 use crate::alert_history::{self, Past};
-use crate::alerts::AlertBoard;
+use crate::alerts::{AlertBoard, KnownRule};
 use crate::journal::log::Log;
 use crate::journal::reader::Record;
 use crate::keeper::Keeper;
@@ -261,7 +260,7 @@ impl Outbox {
         let mut rules: Vec<u32> = saying.transitions.iter().map(|moved| moved.rule).collect();
         rules.sort_unstable();
         rules.dedup();
-        let name = |rule: u32| board.rule(rule).map(|rule| rule.name.to_string());
+        let name = |rule: u32| board.rule(rule).map(|rule| rule.texts.name.to_string());
         let said = Said {
             rules: rules.into_iter().filter_map(|rule| Some((rule, name(rule)?))).collect(),
             transitions: saying.transitions.clone(),
@@ -315,14 +314,14 @@ impl Outbox {
     /// The log can't be read.
     pub fn recall(&self, board: &AlertBoard) -> io::Result<()> {
         // Numbers may be other rules' by now; names are not.
-        let rules: HashMap<Arc<str>, Arc<Rule>> =
-            board.rules().into_iter().map(|(_, rule)| (rule.name.clone(), rule)).collect();
+        let rules: HashMap<Arc<str>, Arc<KnownRule>> =
+            board.rules().into_iter().map(|rule| (rule.texts.name.clone(), rule)).collect();
         alert_history::recall(&self.log, &board.history, |record| {
             let said = decode(record).unwrap_or_default();
             let past = |moved: &AlertTransition| {
                 let (_, name) = said.rules.iter().find(|(number, _)| *number == moved.rule)?;
                 let rule = rules.get(name.as_str()).cloned();
-                let name = rule.as_ref().map_or_else(|| name.as_str().into(), |rule| rule.name.clone());
+                let name = rule.as_ref().map_or_else(|| name.as_str().into(), |rule| rule.texts.name.clone());
                 Some(Past { epoch: record.number, name, rule, moved: *moved })
             };
             said.transitions.iter().filter_map(past).collect()

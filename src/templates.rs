@@ -119,6 +119,11 @@ impl Template {
         })
     }
 
+    /// `text` as it is, without places.
+    pub fn plain(text: &str) -> Template {
+        Template { parts: vec![Part::Text(text.into())] }
+    }
+
     /// Reads a text as Prometheus' rule files have it: `{{ $value }}`, `{{ $labels.instance }}`.
     ///
     /// # Errors

@@ -252,7 +252,7 @@ fn write_journal(dir: &Path) {
 }
 
 fn write_stored(dir: &Path, format: FileFormat) {
-    let config = FileConfig { path: dir.into(), format, ..FileConfig::default() };
+    let config = FileConfig { path: dir.into(), format, retention_ns: None, ..FileConfig::default() };
     let mut sink = FileSink::open(config).expect("a sink");
     let target = Arc::new(Target::new("s", [("host", "a")]));
     let message = |(second, value): (i64, f64)| Message {

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Query, State};
 use operators::alert::{Kind, alert_id};
-use operators::rule::Rule;
 use operators::sample::TimeNs;
 use operators::series::{SeriesKey, TargetMatcher};
 use serde_json::{Map, Value, json};
@@ -17,15 +16,7 @@ use super::App;
 use super::error::ApiError;
 use super::params::{Params, rfc3339};
 use crate::alert_history::Past;
-use crate::alerts::{Active, threshold};
-use crate::told::{Said, Told};
-
-/// What an alert says at its last transition.
-fn told(alert: &Active) -> Told {
-    let at_ns = alert.fired_ns.unwrap_or(alert.since_ns);
-    let said = Said { value: alert.value, since_ns: alert.since_ns, at_ns, band: None };
-    Told::of(&alert.rule, &alert.key, &said)
-}
+use crate::alerts::{Active, RuleTexts};
 
 fn tags(key: &SeriesKey) -> Map<String, Value> {
     key.target.tags.iter().map(|(name, value)| (name.to_string(), json!(value))).collect()
@@ -37,9 +28,9 @@ fn texts(texts: &[(Arc<str>, String)]) -> Map<String, Value> {
 
 /// An alert as Prometheus shows it.
 pub(super) fn prometheus(alert: &Active) -> Value {
-    let told = told(alert);
-    let mut labels = told.labels(&alert.rule, &alert.key);
-    labels.insert("alertname".into(), alert.rule.name.to_string());
+    let Active { rule, key, told, .. } = alert;
+    let mut labels = rule.texts.labels(key, told);
+    labels.insert("alertname".into(), rule.texts.name.to_string());
     let mut annotations = texts(&told.annotations);
     annotations.entry("message").or_insert_with(|| json!(told.message));
     json!({
@@ -67,18 +58,19 @@ fn scientific(value: f64) -> String {
 }
 
 fn ours(alert: &Active) -> Value {
-    let Active { id, rule, key, firing, since_ns, fired_ns, value } = alert;
+    let Active { id, rule, key, firing, since_ns, fired_ns, value, told, .. } = alert;
+    let rule = &rule.texts;
     json!({
         "id": format!("{id:032x}"),
         "name": &*rule.name,
         "service": key.target.service,
         "metric": &*key.metric,
         "status": if *firing { "firing" } else { "pending" },
-        "severity": &*rule.texts.severity,
-        "message": told(alert).message,
+        "severity": &*rule.severity,
+        "message": told.message,
         "value": value,
-        "operator": rule.level.operator.symbol(),
-        "threshold": threshold(rule, *value),
+        "operator": rule.operator,
+        "threshold": rule.threshold(*value),
         "started_at": rfc3339(*since_ns),
         "timestamp": rfc3339(fired_ns.unwrap_or(*since_ns)),
         "tags": tags(key),
@@ -108,9 +100,9 @@ impl Wanted {
         })
     }
 
-    fn is_meant(&self, name: &str, rule: Option<&Rule>, state: &str) -> bool {
+    fn is_meant(&self, name: &str, rule: Option<&RuleTexts>, state: &str) -> bool {
         let is = |wanted: &Option<String>, found: &str| wanted.as_ref().is_none_or(|wanted| *wanted == found);
-        let severity = rule.map_or("", |rule| &rule.texts.severity);
+        let severity = rule.map_or("", |rule| &rule.severity);
         is(&self.rule, name) && is(&self.state, state) && is(&self.severity, severity)
     }
 }
@@ -126,7 +118,7 @@ pub async fn active(
     let mut alerts = app.board.active();
     alerts.retain(|alert| {
         let state = if alert.firing { "firing" } else { "pending" };
-        wanted.is_meant(&alert.rule.name, Some(&alert.rule), state)
+        wanted.is_meant(&alert.rule.texts.name, Some(&alert.rule.texts), state)
             && wanted.matcher.matches(&alert.key.target)
     });
     let total = alerts.len();
@@ -168,7 +160,7 @@ pub async fn history(
     let is_meant = |past: &Past| {
         let transition = &past.moved.transition;
         (since_ns..until_ns).contains(&transition.at_ns)
-            && wanted.is_meant(&past.name, past.rule.as_deref(), word(transition.kind))
+            && wanted.is_meant(&past.name, past.rule.as_ref().map(|rule| &rule.texts), word(transition.kind))
             && (any_target
                 || app.board.key(&past.moved).is_some_and(|key| wanted.matcher.matches(&key.target)))
     };
@@ -195,10 +187,10 @@ fn shown(app: &App, past: &Past) -> Option<Value> {
         shown["no_data"] = json!(no_data);
     }
     if let Some(rule) = &past.rule {
-        let told = Told::of(rule, &key, &Said::of(&transition));
+        let told = app.board.told(&rule.texts, &key, &past.moved);
         shown["severity"] = json!(&*rule.texts.severity);
         shown["message"] = json!(told.message);
-        shown["labels"] = json!(told.labels(rule, &key));
+        shown["labels"] = json!(rule.texts.labels(&key, &told));
         shown["annotations"] = Value::Object(texts(&told.annotations));
     }
     Some(shown)

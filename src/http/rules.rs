@@ -82,7 +82,7 @@ pub async fn list(
     let filters = Filters::new(pairs)?;
     let mut active: HashMap<Arc<str>, Vec<Active>> = HashMap::new();
     for alert in app.board.active() {
-        active.entry(alert.rule.name.clone()).or_default().push(alert);
+        active.entry(alert.rule.texts.name.clone()).or_default().push(alert);
     }
     let evaluated = rfc3339(app.intake.now_ns());
     // In the order of the rules; a group's rules stand together.

@@ -5,13 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use operators::rule::Rule;
 use operators::sample::TimeNs;
 use operators::series::{SeriesKey, Target};
 use operators::tier::WindowPlan;
 
 use super::alerts::{Breach, State, breaches};
 use super::trial::{Arriving, Said, play};
+use crate::alerts::RuleTexts;
 use crate::service::wiring;
 use crate::settings::rules::test_file::{AlertsAt, ExpectedAlert, ExpectedBreach, InputSeries, SeriesText};
 use crate::settings::units::show_duration;
@@ -19,7 +19,6 @@ use crate::settings::{
     Flags, Origin, Problem, RuleFile, RuleSettings, RuleTest, SettingsErrors, TestFile, load, read_rules,
     read_tests,
 };
-use crate::told::{Said as Moment, Told};
 
 /// How the tests of a file went.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,8 +55,9 @@ fn problem(path: &Path, text: String) -> SettingsErrors {
 /// The rules, and the windows that they are for.
 struct UnderTest {
     rules: Vec<RuleSettings>,
-    wired: Vec<Rule>,
+    texts: Vec<RuleTexts>,
     windows: WindowPlan,
+    stale: Duration,
 }
 
 impl UnderTest {
@@ -94,8 +94,8 @@ impl UnderTest {
         let Some((windows, stale)) = windows.or(plain) else {
             return Err(problem(path, "rule_files: expected at least one, found none".into()));
         };
-        let wired = rules.iter().map(|rule| wiring::rule(rule, stale)).collect();
-        Ok(UnderTest { rules, wired, windows: wiring::window_plan(&windows) })
+        let texts = rules.iter().map(|rule| RuleTexts::of(&wiring::rule(rule, stale))).collect();
+        Ok(UnderTest { rules, texts, windows: wiring::window_plan(&windows), stale })
     }
 
     /// What went otherwise in one test.
@@ -105,7 +105,8 @@ impl UnderTest {
             arriving(test, input, &mut samples).map_err(|text| format!("{}: {text}", input.origin))?;
         }
         let end_ns = end(test, &samples);
-        let said = play(self.windows.clone(), self.wired.clone(), samples, end_ns)?;
+        let rules = self.rules.iter().map(|rule| wiring::rule(rule, self.stale)).collect();
+        let said = play(self.windows.clone(), rules, samples, end_ns)?;
         let mut failures = Vec::new();
         for at in &test.alert_rule_test {
             let place = format!("{}: {} at {}", at.origin, at.alertname, show_duration(at.eval_time));
@@ -146,13 +147,13 @@ impl UnderTest {
         // Pending ones are compared where any is expected.
         let wants_pending = at.exp_alerts.iter().any(|alert| alert.state.as_deref() == Some("pending"));
         found.retain(|(_, state)| *state == State::Firing || wants_pending);
-        let wired = &self.wired[rule];
+        let texts = &self.texts[rule];
         let mut left = found.clone();
         let mut missing = Vec::new();
         for expected in &at.exp_alerts {
             match left
                 .iter()
-                .position(|(breach, state)| self.is_alert(test, expected, wired, breach, *state, at_ns))
+                .position(|(breach, state)| self.is_alert(test, expected, texts, breach, *state, at_ns))
             {
                 Some(place) => drop(left.remove(place)),
                 None => missing.push(expected),
@@ -163,8 +164,8 @@ impl UnderTest {
         }
         let expected = at.exp_alerts.iter().map(|expected| shown_expected(expected));
         let found = found.iter().map(|(breach, state)| {
-            let told = told(wired, breach, at_ns);
-            let labels = told.labels(wired, &breach.key);
+            let told = texts.told(&breach.key, breach.value(at_ns), breach.since_ns, at_ns);
+            let labels = texts.labels(&breach.key, &told);
             format!(
                 "{} {} since {} value {} labels {} message {:?}",
                 state.word(),
@@ -182,7 +183,7 @@ impl UnderTest {
         &self,
         test: &RuleTest,
         expected: &ExpectedAlert,
-        wired: &Rule,
+        texts: &RuleTexts,
         breach: &Breach,
         state: State,
         at_ns: TimeNs,
@@ -200,7 +201,7 @@ impl UnderTest {
             state: word,
         } = expected;
         let found = breach.value(at_ns);
-        let told = told(wired, breach, at_ns);
+        let told = texts.told(&breach.key, found, breach.since_ns, at_ns);
         let without_name = |labels: &BTreeMap<String, String>| {
             let mut labels = labels.clone();
             labels.remove("alertname");
@@ -211,7 +212,7 @@ impl UnderTest {
         };
         is_series(&breach.key, series.as_ref(), service.as_ref(), metric.as_ref(), tags.as_ref())
             && word.as_deref().unwrap_or("firing") == state.word()
-            && labels.as_ref().is_none_or(|labels| without_name(labels) == told.labels(wired, &breach.key))
+            && labels.as_ref().is_none_or(|labels| without_name(labels) == texts.labels(&breach.key, &told))
             && annotations.as_ref().is_none_or(|annotations| *annotations == texts_of(&told.annotations))
             && message.as_ref().is_none_or(|message| *message == told.message)
             && value.is_none_or(|value| value == found)
@@ -283,11 +284,6 @@ impl UnderTest {
         });
         Some(format!("expect: {}", compared(wanted, shown)))
     }
-}
-
-fn told(rule: &Rule, breach: &Breach, at_ns: TimeNs) -> Told {
-    let moment = Moment { value: breach.value(at_ns), since_ns: breach.since_ns, at_ns, band: None };
-    Told::of(rule, &breach.key, &moment)
 }
 
 fn compared(expected: impl Iterator<Item = String>, found: impl Iterator<Item = String>) -> String {
