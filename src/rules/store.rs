@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -46,22 +46,29 @@ pub enum Unchanged {
 pub struct RuleStore {
     settings: RwLock<Settings>,
     rules: RwLock<Arc<[RuleSettings]>>,
-    apply: ApplyRules,
+    /// Set once, by whoever can change what is in force.
+    apply: OnceLock<ApplyRules>,
     /// Held while rules change, so that of two changes the later one stays.
     changing: Mutex<()>,
 }
 
 impl RuleStore {
-    /// The rules of `settings`, which are in force already.
-    pub fn new(settings: &Settings, apply: ApplyRules) -> RuleStore {
+    /// The rules of `settings`, which are in force already. Until [`RuleStore::wire`] they stay as they are.
+    pub fn new(settings: &Settings) -> RuleStore {
         let rules = settings.alerts.all_rules().cloned().collect();
         let (settings, rules) = (RwLock::new(settings.clone()), RwLock::new(rules));
-        RuleStore { settings, rules, apply, changing: Mutex::default() }
+        RuleStore { settings, rules, apply: OnceLock::new(), changing: Mutex::default() }
     }
 
-    /// The same without a way to change them.
-    pub fn fixed(settings: &Settings) -> RuleStore {
-        RuleStore::new(settings, Box::new(|_| Err("rules can't be changed while this runs".into())))
+    /// Says how rules are brought into force. The first that says so stays.
+    pub fn wire(&self, apply: ApplyRules) {
+        let _ = self.apply.set(apply);
+    }
+
+    /// Takes note of settings that were read again elsewhere, and whose rules are in force now.
+    pub fn note(&self, settings: &Settings) {
+        *self.rules.write() = settings.alerts.all_rules().cloned().collect();
+        *self.settings.write() = settings.clone();
     }
 
     /// All rules, in their order, those that are switched off included.
@@ -88,7 +95,10 @@ impl RuleStore {
         let settings = settings.unwrap_or_else(|| self.settings());
         let rules = load_rules(&settings).map_err(Unchanged::Wrong)?;
         let active = rules.iter().filter(|rule| settings.alerts.enabled && rule.enabled).cloned().collect();
-        let applied = (self.apply)(active).map_err(Unchanged::Failed)?;
+        let Some(apply) = self.apply.get() else {
+            return Err(Unchanged::Failed("rules can't be changed while this runs".into()));
+        };
+        let applied = apply(active).map_err(Unchanged::Failed)?;
         *self.rules.write() = rules.into();
         *self.settings.write() = settings;
         Ok(applied)
@@ -230,7 +240,9 @@ mod tests {
                 Ok(RulesApplied { added: rules.len(), ..RulesApplied::default() })
             }
         });
-        World { store: RuleStore::new(&settings, apply), folder, applied, refuses }
+        let store = RuleStore::new(&settings);
+        store.wire(apply);
+        World { store, folder, applied, refuses }
     }
 
     fn rule(name: &str, threshold: f64) -> RuleSettings {
@@ -296,8 +308,12 @@ mod tests {
         assert!(matches!(world.store.put(rule("b", 1.0), false), Err(Unchanged::NotAllowed)));
         let mut settings = world.store.settings();
         (settings.alerts.api_rules, settings.alerts.rules_dir) = (true, None);
-        let store = RuleStore::fixed(&settings);
+        let store = RuleStore::new(&settings);
         assert!(matches!(store.delete("b"), Err(Unchanged::NoDirectory)));
-        assert!(matches!(store.reload(None), Err(Unchanged::Failed(_))));
+        assert!(matches!(store.reload(None), Err(Unchanged::Failed(_))), "nobody said how");
+        assert_eq!(names(&store), ["a"]);
+        settings.alerts.from_files.clear();
+        store.note(&settings);
+        assert_eq!(names(&store), Vec::<String>::new());
     }
 }

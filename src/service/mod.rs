@@ -231,7 +231,7 @@ impl Service {
             rejects: consumer.rejects.clone(),
             telemetry: consumer.telemetry.clone(),
             board: consumer.board.clone(),
-            rules: Arc::new(RuleStore::fixed(settings)),
+            rules: Arc::new(RuleStore::new(settings)),
             decoders: Decoders::new(consumer.catalog.clone(), {
                 let settings = settings.clone();
                 move |format| wiring::limits(&settings, format)

@@ -103,6 +103,8 @@ fn every_kind_of_rule() {
         std::fs::write(&path, print_rules(&settings.alerts.rules)).expect("a file for the test");
         let read = read_rules(&path, None);
         assert_eq!((read.rules, read.problems), (settings.alerts.rules.clone(), vec![]), "{keys}");
+        let printed = settings::print(&settings, &settings::Origins::default());
+        assert_eq!(loaded(&printed, &[]).alerts, settings.alerts, "{printed}");
     }
 }
 
