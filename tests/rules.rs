@@ -72,6 +72,25 @@ fn the_shipped_rules_pass_their_tests() {
     }
 }
 
+/// What `docs/rules.md` shows runs as it is shown.
+#[test]
+fn what_is_documented_runs() {
+    let text = std::fs::read_to_string(shipped("../docs/rules.md")).expect("it is there");
+    let blocks: Vec<&str> = text
+        .split("```yaml\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().expect("a block has an end"))
+        .collect();
+    let [config, tests] = blocks.as_slice() else { panic!("expected two blocks, found {}", blocks.len()) };
+    let folder = folder(&[("metric.yaml", config), ("t.yaml", tests)]);
+    std::fs::create_dir(folder.path().join("rules")).expect("a folder for the rules");
+    std::fs::copy(shipped("rules/hosts.yaml"), folder.path().join("rules/hosts.yaml")).expect("it is copied");
+    let (code, told, wrong) = run(&["rules", "check", &path(&folder, "metric.yaml")], folder.path());
+    assert!(code == 0 && told.ends_with("metric.yaml: 4 rules are good\n"), "{told}{wrong}");
+    let (code, told, wrong) = run(&["rules", "test", &path(&folder, "t.yaml")], folder.path());
+    assert_eq!((code, told.as_str(), wrong.as_str()), (0, "t.yaml: 1 tests passed\n", ""));
+}
+
 /// A test that expects something else fails: each of these changes makes exactly one comparison fail.
 #[test]
 fn what_is_expected_otherwise_is_told() {

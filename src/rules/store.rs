@@ -229,7 +229,8 @@ mod tests {
         settings.alerts.rules_dir = Some(folder.path().display().to_string());
         settings.alerts.api_rules = api_rules;
         settings.alerts.from_files = load_rules(&settings).unwrap();
-        let (applied, refuses): (Arc<Mutex<Vec<Vec<String>>>>, Arc<Mutex<bool>>) = Default::default();
+        let applied: Arc<Mutex<Vec<Vec<String>>>> = Arc::default();
+        let refuses: Arc<Mutex<bool>> = Arc::default();
         let apply: ApplyRules = Box::new({
             let (applied, refuses) = (applied.clone(), refuses.clone());
             move |rules| {
