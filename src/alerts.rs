@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use operators::alert::{Kind, Machine, alert_id};
+use operators::alert::{Kind, Machine, Transition, alert_id};
 use operators::alerts::{AlertTransition, Expected, Source};
 use operators::catalog::Catalog;
 use operators::rule::{Rule, RuleChange};
@@ -16,6 +16,7 @@ use operators::sample::TimeNs;
 use operators::series::SeriesKey;
 use parking_lot::{Mutex, RwLock};
 
+use crate::alert_history::{AlertHistory, Past};
 use crate::notify::receipt::Receipt;
 use crate::notify::{Notification, Status};
 
@@ -61,6 +62,8 @@ pub struct AlertBoard {
     active: Mutex<BTreeMap<(u32, Source), State>>,
     /// Transitions by kind: pending, cancelled, firing, resolved, retracted.
     pub counts: [AtomicU64; 5],
+    /// The latest transitions.
+    pub history: AlertHistory,
 }
 
 /// A rule, and what it has to say.
@@ -87,8 +90,8 @@ const GONE_MAX: usize = 100_000;
 impl AlertBoard {
     /// A board without rules.
     pub fn new(catalog: Arc<Catalog>) -> AlertBoard {
-        let (rules, active, counts) = Default::default();
-        AlertBoard { rules, catalog, active, counts }
+        let (rules, active, counts, history) = Default::default();
+        AlertBoard { rules, catalog, active, counts, history }
     }
 
     /// Takes note of rules that come and go.
@@ -120,7 +123,7 @@ impl AlertBoard {
     }
 
     /// What a source is.
-    fn key(&self, source: Source) -> Option<SeriesKey> {
+    pub fn key(&self, source: Source) -> Option<SeriesKey> {
         self.catalog.key(source.series()?)
     }
 
@@ -171,7 +174,7 @@ impl AlertBoard {
         rule: &RuleTexts,
     ) -> Option<Notification> {
         let (key, transition) = (self.key(moved.source)?, moved.transition);
-        let told = rule.told(&key, transition.value, moved.expected, transition.since_ns, transition.at_ns);
+        let told = self.told(rule, &key, moved);
         Some(Notification {
             id: alert_id(&rule.name, &key),
             rule: rule.name.clone(),
@@ -186,6 +189,19 @@ impl AlertBoard {
             status,
             receipt: Receipt::default(),
         })
+    }
+
+    /// What a rule says of a transition.
+    pub fn told(&self, rule: &RuleTexts, key: &SeriesKey, moved: &AlertTransition) -> Told {
+        let Transition { value, since_ns, at_ns, .. } = moved.transition;
+        rule.told(key, value, moved.expected, since_ns, at_ns)
+    }
+
+    /// Remembers a transition that an epoch said for the first time.
+    pub fn remember(&self, epoch: u64, moved: &AlertTransition) {
+        if let Some(rule) = self.rule(moved.rule) {
+            self.history.push(Past { epoch, name: rule.texts.name.clone(), rule: Some(rule), moved: *moved });
+        }
     }
 
     /// What receivers are to be told of a transition that the table knows already.
@@ -241,7 +257,6 @@ fn status(kind: Kind) -> Option<Status> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use operators::alert::Transition;
     use operators::catalog::CatalogLimits;
     use operators::series::Target;
 

@@ -77,6 +77,55 @@ pub enum Command {
     },
     /// Score the samples of a table `timestamp,value` for anomalies, from 0 to 1, with the band expected.
     Detect(DetectTable),
+    /// Check, import and test alert rules, or try them on the past, before they go live.
+    Rules {
+        /// What to do with them.
+        #[command(subcommand)]
+        task: RulesTask,
+    },
+}
+
+/// What to do with rules. Exit codes: 0 all is well, 1 a test failed or a rule can't be imported, 2 wrong arguments, 78
+/// wrong rules.
+#[derive(Clone, Debug, PartialEq, Subcommand)]
+pub enum RulesTask {
+    /// Say how each rule is understood, or everything that is wrong: exit code 0, or 78.
+    Check {
+        /// Files with rules (rules: or groups:), or whole configurations.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Write the rules of a rule file of Prometheus as ours to standard output, and name what can't be imported.
+    Import {
+        /// The file.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Run unit tests of rules in virtual time: exit code 0, or 1 and what was expected and found.
+    Test {
+        /// Files with tests.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// When would rules have fired on what a journal or stored files hold?
+    Replay(RulesReplay),
+}
+
+/// Which rules, on what.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct RulesReplay {
+    /// Alerts from then on: so long before the end of what there is, or an RFC 3339 time.
+    #[arg(long, value_name = "DURATION|TIME", default_value = "24h")]
+    pub since: String,
+    /// File with the rules; otherwise those of the configuration.
+    #[arg(long, value_name = "FILE")]
+    pub rules: Option<PathBuf>,
+    /// Directory of a journal; otherwise journal.path.
+    #[arg(long, value_name = "DIR", conflicts_with = "file")]
+    pub journal: Option<PathBuf>,
+    /// A stored file (.json, .csv, .parquet, .gz) or a directory of them, in place of a journal.
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
 }
 
 /// What to do with a journal. Exit codes: 0 it is sound (or was put right), 1 it is damaged (or could not be), 2 wrong
@@ -134,7 +183,7 @@ impl Arguments {
             Command::Consumer => Some(Mode::Consumer),
             Command::Producer => Some(Mode::Producer),
             Command::Standalone => Some(Mode::Standalone),
-            Command::Journal { .. } | Command::Detect(_) => None,
+            Command::Journal { .. } | Command::Rules { .. } | Command::Detect(_) => None,
         });
         Flags { config: self.config.clone(), mode, listen: self.listen.clone() }
     }
@@ -159,6 +208,16 @@ impl Arguments {
 impl From<&DetectTable> for detect::Task {
     fn from(table: &DetectTable) -> detect::Task {
         detect::Task { input: table.input.clone(), output: table.output.clone(), method: table.method }
+    }
+}
+
+impl Arguments {
+    /// What to do with rules, in place of running.
+    pub fn rules_task(&self) -> Option<&RulesTask> {
+        match &self.command {
+            Some(Command::Rules { task }) => Some(task),
+            _ => None,
+        }
     }
 }
 
@@ -199,13 +258,14 @@ Examples:
   plantd-metric --list-topics 10                  what is on the bus
   plantd-metric journal verify --path ./data/journal
   plantd-metric detect samples.csv                anomaly scores for timestamp,value
+  plantd-metric rules test config/rules-test.yaml
 
 Configuration: flags stand above the environment, it above the file, that above the defaults. Every key has a
 variable: windows.lateness is PLANTD_MODULE_METRIC__WINDOWS__LATENESS. config/metric.yaml explains each.
 
 Exit codes: 0 stopped in order, 2 wrong arguments, 69 could not start, 75 stopped before everything was written, 78 wrong
-configuration. Of journal: 0 sound, 1 damaged, 2 wrong arguments or no journal. Of detect: 0 all rows, 1 some were left out,
-2 wrong arguments or no table.";
+configuration. Of journal: 0 sound, 1 damaged, 2 wrong arguments or no journal. Of rules: 0 all is well, 1 a test
+failed, 2 wrong arguments, 78 wrong rules. Of detect: 0 all rows, 1 some were left out, 2 wrong arguments or no table.";
 
 #[cfg(test)]
 mod tests {
@@ -299,6 +359,34 @@ mod tests {
         }
         let error = parsed("detect a.csv --method prophet").expect_err("there is no such method");
         assert!(error.contains("expected a method (default, robust_z, ewma, seasonal)"), "{error}");
+    }
+
+    #[test]
+    fn rules_tasks() {
+        let files = |names: &[&str]| names.iter().map(PathBuf::from).collect();
+        let replay = |change: &dyn Fn(&mut RulesReplay)| {
+            let mut replay = RulesReplay { since: "24h".into(), ..RulesReplay::default() };
+            change(&mut replay);
+            RulesTask::Replay(replay)
+        };
+        for (words, expected) in [
+            ("rules check a.yaml b.yaml", RulesTask::Check { files: files(&["a.yaml", "b.yaml"]) }),
+            ("rules import a.yaml", RulesTask::Import { file: "a.yaml".into() }),
+            ("-c m.yaml rules test t.yaml", RulesTask::Test { files: files(&["t.yaml"]) }),
+            ("rules replay", replay(&|_| {})),
+            (
+                "rules replay --since 1h --rules r.yaml --journal j",
+                replay(&|r| {
+                    (r.since, r.rules, r.journal) = ("1h".into(), Some("r.yaml".into()), Some("j".into()))
+                }),
+            ),
+            ("rules replay --file a.csv.gz", replay(&|r| r.file = Some("a.csv.gz".into()))),
+        ] {
+            assert_eq!(parsed(words).expect("these are right").rules_task(), Some(&expected), "{words}");
+        }
+        for words in ["rules", "rules check", "rules mend", "rules replay --file a --journal b"] {
+            assert!(parsed(words).is_err(), "{words}");
+        }
     }
 
     #[test]

@@ -8,7 +8,8 @@
 //! - [`journal`]: the log of epochs on disk; [`keeper`]: writes, syncs and shortens it; [`checkpoint`]: state at
 //!   one epoch; [`recovery`]: both -> state, at the start; [`requests`]: which must not count twice
 //! - [`http`]: the API; [`health`]: asking a running one
-//! - [`rulebook`]: which rules are in force; [`reload`]: others; [`alerts`]: the table of alerts; [`notify`]: transitions -> receivers
+//! - [`rulebook`]: which rules are in force; [`reload`]: others; [`alerts`]: the table of alerts; [`alert_history`]:
+//!   their latest transitions; [`notify`]: transitions -> receivers
 //! - [`rules`]: alert rules tried before they go live, and the list of those that run
 //! - [`promql`]: Prometheus' expressions, as far as rules of ours can say the same
 //! - [`templates`]: texts with places for values
@@ -19,6 +20,7 @@
 //! - [`telemetry`]: what the service counts about itself; `file_lock`: files that are ours alone; [`huge_pages`]: for
 //!   the heap
 
+pub mod alert_history;
 pub mod alerts;
 pub mod arguments;
 pub mod bus;

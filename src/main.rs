@@ -7,16 +7,17 @@ use std::time::Duration;
 
 use clap::Parser;
 use dataflows::plan::Plan;
-use plantd_metric::arguments::{Arguments, JournalTask};
+use plantd_metric::arguments::{Arguments, JournalTask, RulesReplay, RulesTask};
 use plantd_metric::bus::topics::TopicTally;
 use plantd_metric::bus::{Receiver, ReceiverConfig};
 use plantd_metric::journal::files::{Files, RealFiles};
 use plantd_metric::journal::{inspect, repair};
 use plantd_metric::reload::Source;
+use plantd_metric::rules::task::Answer;
 use plantd_metric::service::{Service, wall_clock, wiring};
 use plantd_metric::settings::{self, LogFormat, LoggingSettings, Mode, Origins, Settings, StorageKind};
 use plantd_metric::sinks::prometheus::scrape::{ScrapeConfig, scrape_configs};
-use plantd_metric::{detect, health, huge_pages, replay, service};
+use plantd_metric::{detect, health, huge_pages, replay, rules, service};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -70,6 +71,9 @@ fn run(arguments: &Arguments, settings: &Settings, origins: &Origins) -> ExitCod
     }
     if let Some(task) = arguments.journal_task() {
         return journal(task, settings);
+    }
+    if let Some(task) = arguments.rules_task() {
+        return rules(task, settings);
     }
     start_logging(&settings.logging);
     if settings.performance.huge_pages && settings.mode() != Mode::Producer && arguments.list_topics.is_none()
@@ -174,6 +178,26 @@ fn journal(task: &JournalTask, settings: &Settings) -> ExitCode {
         }
         Err(why) => failed(EXIT_NO_JOURNAL, &why),
     }
+}
+
+/// Does what was asked with rules.
+fn rules(task: &RulesTask, settings: &Settings) -> ExitCode {
+    let Answer { out, err, code } = match task {
+        RulesTask::Check { files } => rules::task::check(files, settings),
+        RulesTask::Import { file } => rules::task::import(file, settings),
+        RulesTask::Test { files } => rules::task::test(files),
+        RulesTask::Replay(RulesReplay { since, rules: file, journal, file: stored }) => {
+            let dir = journal.as_deref().unwrap_or(settings.journal.path.as_ref()).join(SEGMENTS);
+            let source = match stored {
+                Some(file) => rules::task::Source::Stored(file),
+                None => rules::task::Source::Journal(&dir),
+            };
+            rules::task::replay(since, file.as_deref(), &source, settings)
+        }
+    };
+    print!("{out}");
+    eprint!("{err}");
+    ExitCode::from(code)
 }
 
 fn start_logging(logging: &LoggingSettings) {

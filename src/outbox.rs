@@ -4,7 +4,7 @@
 //! the same again under the same numbers: what the log holds already is passed over. Only epochs that the journal
 //! keeps get in, so nothing leaves that a crash could take back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +15,8 @@ use operators::closing::ClosedWindow;
 use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 
-use crate::alerts::AlertBoard;
+use crate::alert_history::{self, Past};
+use crate::alerts::{AlertBoard, KnownRule};
 use crate::journal::log::Log;
 use crate::journal::reader::Record;
 use crate::keeper::Keeper;
@@ -205,6 +206,9 @@ impl Outbox {
                 }
                 for moved in &saying.transitions {
                     let told = board.apply(moved).filter(|_| fresh);
+                    if fresh {
+                        board.remember(epoch, moved);
+                    }
                     if let (Some(mut told), Some((notifier, receipts))) = (told, notifier) {
                         told.receipt = receipts.issue(epoch);
                         notifier.notify(told);
@@ -256,7 +260,7 @@ impl Outbox {
         let mut rules: Vec<u32> = saying.transitions.iter().map(|moved| moved.rule).collect();
         rules.sort_unstable();
         rules.dedup();
-        let name = |rule: u32| board.rule(rule).map(|known| known.texts.name.to_string());
+        let name = |rule: u32| board.rule(rule).map(|rule| rule.texts.name.to_string());
         let said = Said {
             rules: rules.into_iter().filter_map(|rule| Some((rule, name(rule)?))).collect(),
             transitions: saying.transitions.clone(),
@@ -302,6 +306,26 @@ impl Outbox {
         if let Err(error) = self.log.release(number.min(self.log.appended())) {
             tracing::warn!(%error, "can't delete segments of the outbox that nobody needs; trying again later");
         }
+    }
+
+    /// Has `board` remember the transitions that the log still has.
+    ///
+    /// # Errors
+    /// The log can't be read.
+    pub fn recall(&self, board: &AlertBoard) -> io::Result<()> {
+        // Numbers may be other rules' by now; names are not.
+        let rules: HashMap<Arc<str>, Arc<KnownRule>> =
+            board.rules().into_iter().map(|rule| (rule.texts.name.clone(), rule)).collect();
+        alert_history::recall(&self.log, &board.history, |record| {
+            let said = decode(record).unwrap_or_default();
+            let past = |moved: &AlertTransition| {
+                let (_, name) = said.rules.iter().find(|(number, _)| *number == moved.rule)?;
+                let rule = rules.get(name.as_str()).cloned();
+                let name = rule.as_ref().map_or_else(|| name.as_str().into(), |rule| rule.texts.name.clone());
+                Some(Past { epoch: record.number, name, rule, moved: *moved })
+            };
+            said.transitions.iter().filter_map(past).collect()
+        })
     }
 
     /// Tells the notifier again of what it had not settled when the process ended: records behind `after`.

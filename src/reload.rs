@@ -11,8 +11,7 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use crate::rulebook::RuleControl;
-use crate::service::wiring;
+use crate::rules::store::{RuleStore, RulesApplied};
 use crate::settings::Settings;
 
 /// Where the settings come from.
@@ -42,12 +41,12 @@ impl Source {
 pub struct Reloaded {
     /// Rules in force.
     pub rules: usize,
-    /// Rules that are new, changed, or have other texts.
+    /// New rules, and those that are other rules under their name now.
     pub added: usize,
-    /// Rules that are gone or changed.
+    /// Rules of which only the texts are other ones.
+    pub changed: usize,
+    /// Rules that are gone.
     pub removed: usize,
-    /// The epoch from which on.
-    pub epoch: u64,
     /// Whether other settings differ from those in force, for which the service has to start again.
     pub restart_needed: bool,
 }
@@ -66,7 +65,7 @@ pub struct LastReload {
 /// Reloads.
 pub struct Reloader {
     source: Source,
-    control: Arc<RuleControl>,
+    store: Arc<RuleStore>,
     /// As they were at the start.
     settings: Settings,
     last: Mutex<LastReload>,
@@ -82,10 +81,10 @@ type Seen = (PathBuf, Option<SystemTime>, u64);
 
 impl Reloader {
     /// Nothing is read yet.
-    pub fn new(source: Source, control: Arc<RuleControl>, settings: &Settings) -> Reloader {
+    pub fn new(source: Source, store: Arc<RuleStore>, settings: &Settings) -> Reloader {
         let reloader = Reloader {
             source,
-            control,
+            store,
             settings: settings.clone(),
             last: Mutex::default(),
             seen: Mutex::default(),
@@ -104,7 +103,7 @@ impl Reloader {
         // One at a time, and each as of what it read.
         let mut last = self.last.lock();
         *self.seen.lock() = self.look();
-        let done = (self.source.load)().map(|settings| self.apply(&settings));
+        let done = (self.source.load)().and_then(|settings| self.apply(settings));
         self.reloads.fetch_add(1, Ordering::Relaxed);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         *last = LastReload {
@@ -122,21 +121,17 @@ impl Reloader {
         done
     }
 
-    fn apply(&self, settings: &Settings) -> Reloaded {
-        let (change, epoch) = self.control.apply(wiring::rules(settings));
+    fn apply(&self, settings: Settings) -> Result<Reloaded, String> {
         let without_rules = |settings: &Settings| {
             let mut rest = settings.clone();
             rest.alerts.rules.clear();
             rest.alerts.from_files.clear();
             rest
         };
-        Reloaded {
-            rules: self.control.len(),
-            added: change.added.len(),
-            removed: change.removed.len(),
-            epoch,
-            restart_needed: without_rules(settings) != without_rules(&self.settings),
-        }
+        let restart_needed = without_rules(&settings) != without_rules(&self.settings);
+        let applied = self.store.reload(Some(settings)).map_err(|why| why.to_string())?;
+        let RulesApplied { added, changed, removed } = applied;
+        Ok(Reloaded { rules: self.store.rules().len(), added, changed, removed, restart_needed })
     }
 
     /// How the last one went.

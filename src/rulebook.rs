@@ -4,7 +4,7 @@
 //! with an epoch, so it stands in the journal, and a restart goes on with the rules that the state was made with
 //! before it looks what the configuration wants now.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use operators::rule::{Rule, RuleChange};
@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use crate::alerts::AlertBoard;
 use crate::intake::Intake;
+use crate::rules::store::RulesApplied;
 
 /// The rules that are in force.
 #[derive(Debug, Default)]
@@ -74,29 +75,25 @@ impl RuleControl {
         RuleControl { book, board, intake }
     }
 
-    /// How many rules are in force.
-    pub fn len(&self) -> usize {
-        self.book.lock().rules.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Brings `wanted` into force: gives what changes, and the epoch from which on.
-    pub fn apply(&self, wanted: Vec<Rule>) -> (RuleChange, u64) {
+    /// Brings `wanted` into force, and says what changed.
+    pub fn apply(&self, wanted: Vec<Rule>) -> RulesApplied {
         // Held to the end: of two changes the later is the one that stays.
         let mut book = self.book.lock();
         let change = book.change_to(wanted);
         if change.is_empty() {
-            return (change, self.intake.sealed());
+            return RulesApplied::default();
         }
+        let of_change: HashSet<u32> = change.added.iter().map(|(number, _)| *number).collect();
+        let changed = book.rules().filter(|(number, _)| of_change.contains(number)).count();
+        let names: HashSet<Arc<str>> = change.added.iter().map(|(_, rule)| rule.name.clone()).collect();
+        let removed = book.rules().filter(|(number, _)| change.removed.binary_search(number).is_ok());
+        let removed = removed.filter(|(_, rule)| !names.contains(&rule.name)).count();
+        let applied = RulesApplied { added: change.added.len() - changed, changed, removed };
         book.note(&change);
         // Before the engine can speak of them.
         self.board.learn(&change);
-        let epoch = self.intake.change_rules(change.clone());
-        (change, epoch)
+        self.intake.change_rules(change);
+        applied
     }
 }
 

@@ -5,7 +5,8 @@
 //! - `ingest`, `influx`, `otlp`, `prometheus`: bodies in; `statsd`: datagrams
 //! - `raw`: raw samples out; `aggregate`, `windows`: windows out
 //! - `status`: health, status, storage, series, rejects; `exposition`: `/metrics`
-//! - `alerts`: rules, states, the webhook; `reload`: rules that change; `hostile`: what nobody should send
+//! - `alerts`: rules, states, the webhook; `rules`: rules and alerts listed, tried and written; `reload`: rules that
+//!   change; `hostile`: what nobody should send
 
 #[path = "service/aggregate.rs"]
 mod aggregate;
@@ -27,6 +28,8 @@ mod prometheus;
 mod raw;
 #[path = "service/reload.rs"]
 mod reload;
+#[path = "service/rules.rs"]
+mod rules;
 #[allow(dead_code, reason = "each file of tests uses its part")]
 #[path = "service/running.rs"]
 mod running;

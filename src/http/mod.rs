@@ -4,11 +4,13 @@
 //! - [`receive`]: bodies in, whatever their format; [`ingest`]: the documented JSON's answers; [`influx`]: InfluxDB's;
 //!   [`otlp`]: OTLP's; [`prometheus`]: those to remote write and text; [`snappy`]: bodies unpacked
 //! - [`aggregate`]: windows out; [`raw`]: raw samples out
-//! - [`status`]: health, status, alerts, rejects; [`exposition`]: `/metrics`
+//! - [`alerts`]: those that are and were; [`rules`]: listed, changed, tried on the past
+//! - [`status`]: health, status, rejects; [`exposition`]: `/metrics`
 //! - [`params`], [`error`]: what all handlers share; [`serve`]: connections and their limits; `patience`: clients that
 //!   take no answer; `pack`: gzip
 
 pub mod aggregate;
+pub mod alerts;
 pub mod error;
 pub mod exposition;
 pub mod influx;
@@ -20,6 +22,7 @@ mod patience;
 pub mod prometheus;
 pub mod raw;
 pub mod receive;
+pub mod rules;
 pub mod serve;
 pub mod snappy;
 pub mod status;
@@ -31,7 +34,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use dataflows::engine::Engine;
 use operators::catalog::Catalog;
 use operators::window::ShardCounts;
@@ -43,6 +46,7 @@ use crate::codec::decoder::{Decoder, Limits};
 use crate::codec::reject::RejectLog;
 use crate::intake::Intake;
 use crate::reload::Reloader;
+use crate::rules::store::RuleStore;
 use crate::sinks::Reader;
 use crate::telemetry::Telemetry;
 use error::ApiError;
@@ -109,6 +113,8 @@ pub struct App {
     pub telemetry: Arc<Telemetry>,
     /// Alerts.
     pub board: Arc<AlertBoard>,
+    /// The rules as they are written.
+    pub rules: Arc<RuleStore>,
     /// Decoders that wait for a request.
     pub decoders: Decoders,
     /// Reads back what is stored.
@@ -213,6 +219,9 @@ const ROUTES: &[&str] = &[
     "/api/v1/metrics/aggregate",
     "/api/v1/series",
     "/api/v1/alerts",
+    "/api/v1/alerts/history",
+    "/api/v1/rules",
+    "/api/v1/rules/preview",
     "/api/v1/rejected",
     "/api/v1/import/prometheus",
     "/api/v1/write",
@@ -240,7 +249,11 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/v1/metrics/batch", post(ingest::post))
         .route("/api/v1/metrics/aggregate", get(aggregate::aggregate))
         .route("/api/v1/series", get(aggregate::series))
-        .route("/api/v1/alerts", get(status::alerts))
+        .route("/api/v1/alerts", get(alerts::active))
+        .route("/api/v1/alerts/history", get(alerts::history))
+        .route("/api/v1/rules", get(rules::list).post(rules::add))
+        .route("/api/v1/rules/preview", post(rules::preview))
+        .route("/api/v1/rules/{name}", put(rules::replace).delete(rules::delete))
         .route("/api/v1/rejected", get(status::rejected))
         .route("/api/v1/import/prometheus", post(prometheus::import))
         .route("/api/v1/write", post(prometheus::write))
@@ -261,7 +274,7 @@ pub fn router(app: Arc<App>) -> Router {
 }
 
 async fn not_found() -> ApiError {
-    let detail = "expected one of /api/v1/{metrics, metrics/batch, metrics/aggregate, series, alerts, rejected}, \
+    let detail = "expected one of /api/v1/{metrics, metrics/batch, metrics/aggregate, series, alerts, alerts/history, rules, rules/preview, rejected}, \
         /write, /api/v2/write, /api/v3/write_lp, /api/v1/write, /api/v1/import/prometheus, /v1/metrics, /health, /livez, \
         /readyz, /-/reload, /status, /storage/status, /metrics";
     ApiError { status: StatusCode::NOT_FOUND, error: "not_found", detail: detail.into() }

@@ -143,7 +143,7 @@ fn reject_rest(decoder: &mut Decoder, malformed: Malformed) {
 }
 
 /// Reads a body within its limit, unpacked if it is gzip or snappy.
-async fn read_body(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
+pub(super) async fn read_body(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
     let max = app.config.body_bytes_max;
     let too_large = || ApiError::too_large(format!("expected a body of at most {max} bytes"));
     let declared = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());

@@ -1,4 +1,4 @@
-//! Health, status, storage status, alerts and rejects.
+//! Health, status, storage status and rejects.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -89,36 +89,6 @@ pub async fn reload(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError
 /// `GET /storage/status`: the documented fields, and more beside them.
 pub async fn storage(State(app): State<Arc<App>>) -> Json<Value> {
     Json(app.storage_status().json)
-}
-
-/// `GET /api/v1/alerts`: pending and firing.
-pub async fn alerts(State(app): State<Arc<App>>) -> Json<Value> {
-    let alerts: Vec<Value> = app
-        .board
-        .active()
-        .iter()
-        .map(|alert| {
-            let rule = &alert.rule.texts;
-            let tags: serde_json::Map<String, Value> =
-                alert.key.target.tags.iter().map(|(n, v)| (n.to_string(), json!(v))).collect();
-            json!({
-                "id": format!("{:032x}", alert.id),
-                "name": &*rule.name,
-                "service": alert.key.target.service,
-                "metric": &*alert.key.metric,
-                "status": if alert.firing { "firing" } else { "pending" },
-                "severity": &*rule.severity,
-                "message": alert.told.message,
-                "value": alert.value,
-                "operator": rule.operator,
-                "threshold": rule.threshold(alert.value),
-                "started_at": rfc3339(alert.since_ns),
-                "timestamp": rfc3339(alert.fired_ns.unwrap_or(alert.since_ns)),
-                "tags": tags,
-            })
-        })
-        .collect();
-    Json(json!({ "count": alerts.len(), "alerts": alerts }))
 }
 
 /// `GET /api/v1/rejected`: counts by reason and the last rejects, newest first.

@@ -6,12 +6,12 @@
 //! - [`alerts`]: what was said -> alerts with start, firing and end
 //! - [`unit`]: unit tests of rules; [`past`]: rules on a journal or stored files; [`preview`]: on what an engine holds
 //! - [`task`]: the subcommands `rules check`, `import`, `test` and `replay`
-//! - [`book`]: the rules that run, for the API, and those that it writes
+//! - [`store`]: the rules as they are written, and how they change while the service runs
 
 pub mod alerts;
-pub mod book;
 pub mod past;
 pub mod preview;
+pub mod store;
 pub mod task;
 pub mod trial;
 pub mod unit;

@@ -191,7 +191,7 @@ impl Past {
         let (from, till) = (rfc3339(self.span_ns.0), rfc3339(self.span_ns.1));
         let _ = writeln!(
             text,
-            "{fired} fired and {} ended before they would have, from {from} to {till}; {} of {} samples are of series that \
+            "{fired} fired, {} other breaches had not lasted long enough, from {from} to {till}; {} of {} samples are of series that \
              these rules watch",
             all - fired,
             self.samples,

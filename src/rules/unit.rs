@@ -162,7 +162,7 @@ impl UnderTest {
         if missing.is_empty() && left.is_empty() {
             return None;
         }
-        let expected = at.exp_alerts.iter().map(|expected| shown_expected(expected));
+        let expected = at.exp_alerts.iter().map(shown_expected);
         let found = found.iter().map(|(breach, state)| {
             let told = texts.told(&breach.key, breach.value(at_ns), breach.expected, breach.since_ns, at_ns);
             let labels = texts.labels(&breach.key, &told);

@@ -31,6 +31,7 @@ use crate::notify::{self, Notifier, NotifyConfig};
 use crate::outbox::Outbox;
 use crate::recovery::{self, Recovery, Restorer};
 use crate::rulebook::RuleControl;
+use crate::rules::store::RuleStore;
 use crate::settings::Settings;
 use crate::telemetry::Telemetry;
 
@@ -48,8 +49,8 @@ pub struct Consumer {
     pub telemetry: Arc<Telemetry>,
     /// Alerts.
     pub board: Arc<AlertBoard>,
-    /// The rules in force.
-    pub rules: Arc<RuleControl>,
+    /// The rules as they are written, which can be changed.
+    pub written: Arc<RuleStore>,
     /// The journal.
     pub keeper: Arc<Keeper>,
     /// The storages.
@@ -126,6 +127,7 @@ impl Consumer {
         let restored = restorer.restore(wiring::plan(settings), callbacks(&intake, &outbox), &found);
         let (engine, recovery) = restored.map_err(StartError::Journal)?;
         let (engine, recovery) = (Arc::new(engine), Arc::new(recovery));
+        outbox.recall(&board).map_err(|error| StartError::Journal(format!("outbox: {error}")))?;
         let notifying = start_notifying(settings, places, &outbox, &board)?;
         let sources = Sources { keeper: keeper.clone(), outbox: outbox.clone(), catalog: catalog.clone() };
         let used = settings.storage.used();
@@ -139,8 +141,15 @@ impl Consumer {
             );
             intake.skip_to(known);
         }
-        let rules = Arc::new(RuleControl::new(book, board.clone(), intake.clone()));
-        rules.apply(wiring::rules(settings));
+        let control = RuleControl::new(book, board.clone(), intake.clone());
+        control.apply(wiring::rules(settings));
+        let written = Arc::new(RuleStore::new(settings));
+        if settings.alerts.enabled {
+            let stale = settings.alerts.stale;
+            written.wire(Box::new(move |wanted| {
+                Ok(control.apply(wanted.iter().map(|rule| wiring::rule(rule, stale)).collect()))
+            }));
+        }
         keeper.add_waker(Box::new({
             let (storages, outbox) = (storages.clone(), outbox.clone());
             move || {
@@ -190,7 +199,7 @@ impl Consumer {
             rejects,
             telemetry,
             board,
-            rules,
+            written,
             keeper,
             storages,
             upkeep,

@@ -198,7 +198,7 @@ impl Service {
         if settings.mode() == Mode::Producer || !settings.alerts.enabled {
             return;
         }
-        let reloader = Arc::new(Reloader::new(source, consumer.rules.clone(), settings));
+        let reloader = Arc::new(Reloader::new(source, consumer.written.clone(), settings));
         let interval = settings.alerts.reload_interval;
         self.watching = (!interval.is_zero()).then(|| tokio::spawn(reloader.clone().watch(interval)));
         self.reloader = Some(reloader);
@@ -278,6 +278,7 @@ impl Service {
             rejects: consumer.rejects.clone(),
             telemetry: consumer.telemetry.clone(),
             board: consumer.board.clone(),
+            rules: consumer.written.clone(),
             decoders: Decoders::new(consumer.catalog.clone(), {
                 let settings = settings.clone();
                 move |format| wiring::limits(&settings, format)

@@ -150,7 +150,7 @@ impl Running {
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
-        if method == "POST" {
+        if matches!(method, "POST" | "PUT") {
             head.push_str(&format!("content-length: {}\r\n", body.len()));
         }
         head.push_str("\r\n");

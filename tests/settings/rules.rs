@@ -17,82 +17,7 @@ fn one(rule: &str) -> String {
 
 #[test]
 fn every_kind_of_rule() {
-    let above = "operator: \">\", threshold: 5";
-    type Check = fn(&RuleSettings) -> bool;
-    let cases: &[(&str, Check, &str, &str)] = &[
-        (above, |r| r.func.is_none() && r.enabled, "m > 5", "m > 5"),
-        (
-            "operator: outside, threshold: [1, 2]",
-            |r| r.threshold == Threshold::Range(1.0, 2.0),
-            "m outside [1, 2]",
-            "m outside [1, 2]",
-        ),
-        (
-            "operator: \">\", threshold: 5, resolve_threshold: 4, for: 30s, keep_firing_for: 1m, enabled: false",
-            |r| {
-                r.resolve_threshold == Some(4.0.into())
-                    && (r.duration, r.keep_firing_for) == (seconds(30), seconds(60))
-                    && !r.enabled
-            },
-            "m > 5",
-            "m > 5 for 30s",
-        ),
-        (
-            "func: p99, window: 5m, by: [host, service], min_samples: 3, operator: \">\", threshold: 5",
-            |r| {
-                r.every == Some(seconds(10))
-                    && r.by.as_ref().is_some_and(|by| by.len() == 2)
-                    && r.min_samples == 3
-            },
-            "p99 by (host, service) (m[5m]) > 5",
-            "p99 m over 5m > 5",
-        ),
-        (
-            "func: avg, window: 5m, every: 1m, without: [core], operator: \"<\", threshold: 5",
-            |r| r.every == Some(seconds(60)) && r.without.as_deref() == Some(&["core".to_string()]),
-            "avg without (core) (m[5m]) < 5",
-            "avg m over 5m < 5",
-        ),
-        (
-            "func: rate, window: 1m, over: { metric: n, tags: {} }, tags: { a: b* }, operator: \">\", threshold: 0.5",
-            |r| {
-                let over = OverSettings {
-                    metric: "n".into(),
-                    tags: Some(BTreeMap::new()),
-                    ..OverSettings::default()
-                };
-                r.over == Some(over)
-            },
-            "rate(m{a=~\"b.*\"}[1m]) / rate(n[1m]) > 0.5",
-            "rate m / rate n over 1m > 0.5",
-        ),
-        (
-            "func: sum, window: 1m, divide_by: { metric: n, func: count }, operator: \">\", threshold: 0.5",
-            |r| r.over.as_ref().is_some_and(|over| over.func.as_deref() == Some("count")),
-            "sum(m[1m]) / count(n[1m]) > 0.5",
-            "sum m / count n over 1m > 0.5",
-        ),
-        (
-            "absent_for: 5m, service: a",
-            |r| r.absent_for == Some(seconds(300)),
-            "absent(m{service=\"a\"}[5m])",
-            "no m for 5m",
-        ),
-        ("stale_for: 1m", |r| r.stale_for == Some(seconds(60)), "age(m) > 1m", "m is older than 1m"),
-        (
-            "condition: anomaly, method: seasonal",
-            |r| (r.condition, r.threshold) == (RuleCondition::Anomaly, 0.99.into()),
-            "anomaly_seasonal(m) > 0.99",
-            "m is {{value | 3}} strange",
-        ),
-        (
-            "condition: anomaly, threshold: 0.9, operator: \">=\"",
-            |r| r.method.as_deref() == Some("default") && r.threshold == 0.9.into(),
-            "anomaly_default(m) >= 0.9",
-            "m is {{value | 3}} strange",
-        ),
-    ];
-    for (keys, check, expression, message) in cases {
+    for (keys, check, expression, message) in KINDS {
         let settings = loaded(&one(keys), &[]);
         let rule = &settings.alerts.rules[0];
         assert!(check(rule), "{keys}: {rule:?}");
@@ -103,113 +28,91 @@ fn every_kind_of_rule() {
         std::fs::write(&path, print_rules(&settings.alerts.rules)).expect("a file for the test");
         let read = read_rules(&path, None);
         assert_eq!((read.rules, read.problems), (settings.alerts.rules.clone(), vec![]), "{keys}");
+        let printed = settings::print(&settings, &settings::Origins::default());
+        assert_eq!(loaded(&printed, &[]).alerts, settings.alerts, "{printed}");
     }
 }
+
+/// Whether a rule was read as it is meant.
+type Check = fn(&RuleSettings) -> bool;
+
+/// Keys, what comes of them, and the rule as one line and as a message.
+const KINDS: &[(&str, Check, &str, &str)] = &[
+    ("operator: \">\", threshold: 5", |r| r.func.is_none() && r.enabled, "m > 5", "m > 5"),
+    (
+        "operator: outside, threshold: [1, 2]",
+        |r| r.threshold == Threshold::Range(1.0, 2.0),
+        "m outside [1, 2]",
+        "m outside [1, 2]",
+    ),
+    (
+        "operator: \">\", threshold: 5, resolve_threshold: 4, for: 30s, keep_firing_for: 1m, enabled: false",
+        |r| {
+            r.resolve_threshold == Some(4.0.into())
+                && (r.duration, r.keep_firing_for) == (seconds(30), seconds(60))
+                && !r.enabled
+        },
+        "m > 5",
+        "m > 5 for 30s",
+    ),
+    (
+        "func: p99, window: 5m, by: [host, service], min_samples: 3, operator: \">\", threshold: 5",
+        |r| {
+            r.every == Some(seconds(10))
+                && r.by.as_ref().is_some_and(|by| by.len() == 2)
+                && r.min_samples == 3
+        },
+        "p99 by (host, service) (m[5m]) > 5",
+        "p99 m over 5m > 5",
+    ),
+    (
+        "func: avg, window: 5m, every: 1m, without: [core], operator: \"<\", threshold: 5",
+        |r| r.every == Some(seconds(60)) && r.without.as_deref() == Some(&["core".to_string()]),
+        "avg without (core) (m[5m]) < 5",
+        "avg m over 5m < 5",
+    ),
+    (
+        "func: rate, window: 1m, over: { metric: n, tags: {} }, tags: { a: b* }, operator: \">\", threshold: 0.5",
+        |r| {
+            let over =
+                OverSettings { metric: "n".into(), tags: Some(BTreeMap::new()), ..OverSettings::default() };
+            r.over == Some(over)
+        },
+        "rate(m{a=~\"b.*\"}[1m]) / rate(n[1m]) > 0.5",
+        "rate m / rate n over 1m > 0.5",
+    ),
+    (
+        "func: sum, window: 1m, divide_by: { metric: n, func: count }, operator: \">\", threshold: 0.5",
+        |r| r.over.as_ref().is_some_and(|over| over.func.as_deref() == Some("count")),
+        "sum(m[1m]) / count(n[1m]) > 0.5",
+        "sum m / count n over 1m > 0.5",
+    ),
+    (
+        "absent_for: 5m, service: a",
+        |r| r.absent_for == Some(seconds(300)),
+        "absent(m{service=\"a\"}[5m])",
+        "no m for 5m",
+    ),
+    ("stale_for: 1m", |r| r.stale_for == Some(seconds(60)), "age(m) > 1m", "m is older than 1m"),
+    (
+        "condition: anomaly, method: seasonal",
+        |r| (r.condition, r.threshold) == (RuleCondition::Anomaly, 0.99.into()),
+        "anomaly_seasonal(m) > 0.99",
+        "m is {{value | 3}} strange",
+    ),
+    (
+        "condition: anomaly, threshold: 0.9, operator: \">=\"",
+        |r| r.method.as_deref() == Some("default") && r.threshold == 0.9.into(),
+        "anomaly_default(m) >= 0.9",
+        "m is {{value | 3}} strange",
+    ),
+];
 
 #[test]
 fn mistakes_in_rules() {
     let places =
         "value, threshold, lower, upper, score, service, metric, rule, severity, started, duration, tag.NAME";
-    for (keys, expected) in [
-        ("operator: \">\"", "3:7: alerts.rules[0].threshold: expected this key, found none"),
-        (
-            "func: avg, operator: \">\", threshold: 1",
-            "3:35: alerts.rules[0].func: expected window beside it, found none",
-        ),
-        (
-            "window: 1m, operator: \">\", threshold: 1",
-            "3:37: alerts.rules[0].window: expected func beside it, found none",
-        ),
-        (
-            "by: [a], operator: \">\", threshold: 1",
-            "3:33: alerts.rules[0].by: expected func and window beside it, which say what is compared, found by alone",
-        ),
-        (
-            "func: mode, window: 1m, operator: \">\", threshold: 1",
-            "3:35: alerts.rules[0].func: expected a window function: avg, count, first, increase, last, max, min, rate, \
-             stddev, sum, median, pNN (such as p50, p99.9), found mode",
-        ),
-        (
-            "func: avg, window: 15s, operator: \">\", threshold: 1",
-            "3:48: alerts.rules[0].window: expected a multiple of windows.pane, 10s, found 15s",
-        ),
-        (
-            "func: avg, window: 1d, operator: \">\", threshold: 1",
-            "3:48: alerts.rules[0].window: expected at most 12h, for which windows are held, found 1d",
-        ),
-        (
-            "func: avg, window: 1m, every: 2m, operator: \">\", threshold: 1",
-            "3:59: alerts.rules[0].every: expected at most window, 1m, found 2m",
-        ),
-        (
-            "func: avg, window: 1m, by: [a], without: [b], operator: \">\", threshold: 1",
-            "3:70: alerts.rules[0].without: expected either by or without, found both",
-        ),
-        (
-            "absent_for: 1m, operator: \">\"",
-            "3:55: alerts.rules[0].operator: expected either absent_for or operator, found both",
-        ),
-        (
-            "stale_for: 1m, absent_for: 1m",
-            "3:56: alerts.rules[0].absent_for: expected either stale_for or absent_for, found both",
-        ),
-        (
-            "condition: anomaly, func: avg",
-            "3:55: alerts.rules[0].func: expected either condition: anomaly or func, found both",
-        ),
-        (
-            "condition: anomaly, threshold: 2",
-            "3:60: alerts.rules[0].threshold: expected a score from 0 to 1, found 2",
-        ),
-        (
-            "condition: anomaly, operator: \"<\"",
-            "3:59: alerts.rules[0].operator: expected > or >=, which a score can be strange by, found <",
-        ),
-        (
-            "method: ewma, operator: \">\", threshold: 1",
-            "3:37: alerts.rules[0].method: expected condition: anomaly beside it, found none",
-        ),
-        (
-            "operator: outside, threshold: 1",
-            "3:59: alerts.rules[0].threshold: expected the two ends of a range for outside, found 1",
-        ),
-        (
-            "operator: \">\", threshold: [1, 2]",
-            "3:55: alerts.rules[0].threshold: expected one number for >, found two",
-        ),
-        (
-            "operator: inside, threshold: [2, 1]",
-            "3:58: alerts.rules[0].threshold: expected the lower end first, found 2 and 1",
-        ),
-        (
-            "operator: inside, threshold: [2]",
-            "3:58: alerts.rules[0].threshold: expected a finite number, or the two ends of a range, found 1 of them",
-        ),
-        (
-            "operator: \">\", threshold: 5, resolve_threshold: 6",
-            "3:77: alerts.rules[0].resolve_threshold: expected at most threshold, 5, found 6",
-        ),
-        (
-            "operator: \"<=\", threshold: 5, resolve_threshold: 4",
-            "3:78: alerts.rules[0].resolve_threshold: expected at least threshold, 5, found 4",
-        ),
-        (
-            "operator: outside, threshold: [1, 5], resolve_threshold: [0, 4]",
-            "3:86: alerts.rules[0].resolve_threshold: expected a range within threshold, [1, 5], found [0, 4]",
-        ),
-        (
-            "operator: \"==\", threshold: 5, resolve_threshold: 4",
-            "3:78: alerts.rules[0].resolve_threshold: expected none for ==, found 4",
-        ),
-        (
-            "operator: \">\", threshold: 5, labels: { severity: a }",
-            "3:78: alerts.rules[0].labels.severity: expected other labels, found severity, which severity says",
-        ),
-        (
-            "operator: \">\", threshold: 5, labels: { a-b: a }",
-            "3:73: alerts.rules[0].labels.a-b: expected a name of letters, digits and _, found \"a-b\"",
-        ),
-    ] {
+    for (keys, expected) in MISTAKES {
         let told = load(&one(keys), &[]).map(|_| ());
         assert_eq!(told, Err(format!("metric.yaml:{expected}")), "{keys}");
     }
@@ -221,6 +124,108 @@ fn mistakes_in_rules() {
     );
     assert_eq!(told, Err(expected));
 }
+
+/// Keys of a rule, and what is told of them.
+const MISTAKES: &[(&str, &str)] = &[
+    ("operator: \">\"", "3:7: alerts.rules[0].threshold: expected this key, found none"),
+    (
+        "func: avg, operator: \">\", threshold: 1",
+        "3:35: alerts.rules[0].func: expected window beside it, found none",
+    ),
+    (
+        "window: 1m, operator: \">\", threshold: 1",
+        "3:37: alerts.rules[0].window: expected func beside it, found none",
+    ),
+    (
+        "by: [a], operator: \">\", threshold: 1",
+        "3:33: alerts.rules[0].by: expected func and window beside it, which say what is compared, found by alone",
+    ),
+    (
+        "func: mode, window: 1m, operator: \">\", threshold: 1",
+        "3:35: alerts.rules[0].func: expected a window function: avg, count, first, increase, last, max, min, rate, \
+             stddev, sum, median, pNN (such as p50, p99.9), found mode",
+    ),
+    (
+        "func: avg, window: 15s, operator: \">\", threshold: 1",
+        "3:48: alerts.rules[0].window: expected a multiple of windows.pane, 10s, found 15s",
+    ),
+    (
+        "func: avg, window: 1d, operator: \">\", threshold: 1",
+        "3:48: alerts.rules[0].window: expected at most 12h, for which windows are held, found 1d",
+    ),
+    (
+        "func: avg, window: 1m, every: 2m, operator: \">\", threshold: 1",
+        "3:59: alerts.rules[0].every: expected at most window, 1m, found 2m",
+    ),
+    (
+        "func: avg, window: 1m, by: [a], without: [b], operator: \">\", threshold: 1",
+        "3:70: alerts.rules[0].without: expected either by or without, found both",
+    ),
+    (
+        "absent_for: 1m, operator: \">\"",
+        "3:55: alerts.rules[0].operator: expected either absent_for or operator, found both",
+    ),
+    (
+        "stale_for: 1m, absent_for: 1m",
+        "3:56: alerts.rules[0].absent_for: expected either stale_for or absent_for, found both",
+    ),
+    (
+        "condition: anomaly, func: avg",
+        "3:55: alerts.rules[0].func: expected either condition: anomaly or func, found both",
+    ),
+    (
+        "condition: anomaly, threshold: 2",
+        "3:60: alerts.rules[0].threshold: expected a score from 0 to 1, found 2",
+    ),
+    (
+        "condition: anomaly, operator: \"<\"",
+        "3:59: alerts.rules[0].operator: expected > or >=, which a score can be strange by, found <",
+    ),
+    (
+        "method: ewma, operator: \">\", threshold: 1",
+        "3:37: alerts.rules[0].method: expected condition: anomaly beside it, found none",
+    ),
+    (
+        "operator: outside, threshold: 1",
+        "3:59: alerts.rules[0].threshold: expected the two ends of a range for outside, found 1",
+    ),
+    (
+        "operator: \">\", threshold: [1, 2]",
+        "3:55: alerts.rules[0].threshold: expected one number for >, found two",
+    ),
+    (
+        "operator: inside, threshold: [2, 1]",
+        "3:58: alerts.rules[0].threshold: expected the lower end first, found 2 and 1",
+    ),
+    (
+        "operator: inside, threshold: [2]",
+        "3:58: alerts.rules[0].threshold: expected a finite number, or the two ends of a range, found 1 of them",
+    ),
+    (
+        "operator: \">\", threshold: 5, resolve_threshold: 6",
+        "3:77: alerts.rules[0].resolve_threshold: expected at most threshold, 5, found 6",
+    ),
+    (
+        "operator: \"<=\", threshold: 5, resolve_threshold: 4",
+        "3:78: alerts.rules[0].resolve_threshold: expected at least threshold, 5, found 4",
+    ),
+    (
+        "operator: outside, threshold: [1, 5], resolve_threshold: [0, 4]",
+        "3:86: alerts.rules[0].resolve_threshold: expected a range within threshold, [1, 5], found [0, 4]",
+    ),
+    (
+        "operator: \"==\", threshold: 5, resolve_threshold: 4",
+        "3:78: alerts.rules[0].resolve_threshold: expected none for ==, found 4",
+    ),
+    (
+        "operator: \">\", threshold: 5, labels: { severity: a }",
+        "3:78: alerts.rules[0].labels.severity: expected other labels, found severity, which severity says",
+    ),
+    (
+        "operator: \">\", threshold: 5, labels: { a-b: a }",
+        "3:73: alerts.rules[0].labels.a-b: expected a name of letters, digits and _, found \"a-b\"",
+    ),
+];
 
 /// A directory with files, and a configuration that names it.
 struct Folder(tempfile::TempDir);

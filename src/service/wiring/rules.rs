@@ -13,7 +13,7 @@ use super::ns;
 use crate::settings::rules::METHODS;
 use crate::settings::{RuleCondition, RuleSettings, Settings};
 
-/// The rules that run, in the plan's order.
+/// The rules that the settings want.
 pub fn rules(settings: &Settings) -> Vec<Rule> {
     settings.alerts.active_rules().map(|written| rule(written, settings.alerts.stale)).collect()
 }

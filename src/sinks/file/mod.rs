@@ -38,7 +38,7 @@
 //! - `store`, `cursor`: from memory into the files; the position beside them
 //! - `recover`, `whole`: the start
 //! - `tidy`: merging and retention
-//! - `read`: queries
+//! - `read`: queries; `stored`: whole files, for others
 
 mod catalog;
 mod config;

@@ -140,8 +140,13 @@ mod tests {
         for format in FileFormat::ALL {
             for compression in [false, true] {
                 let folder = tempfile::tempdir().unwrap();
-                let config =
-                    FileConfig { path: folder.path().into(), format, compression, ..FileConfig::default() };
+                let config = FileConfig {
+                    path: folder.path().into(),
+                    format,
+                    compression,
+                    retention_ns: None,
+                    ..FileConfig::default()
+                };
                 let mut sink = FileSink::open(config).unwrap();
                 sink.write(&messages).unwrap();
                 sink.flush(1).unwrap();
