@@ -149,6 +149,28 @@ impl AlertBoard {
         self.notification(moved, status, texts)
     }
 
+    /// What receivers have been told of alerts that fire.
+    pub fn firing(&self) -> Vec<Notification> {
+        let firing = self.active().into_iter().filter_map(|alert| {
+            let rule = self.rules.get(alert.rule as usize)?;
+            Some(Notification {
+                id: alert.id,
+                rule: rule.name.clone(),
+                target: alert.key.target,
+                metric: alert.key.metric,
+                severity: rule.severity.clone(),
+                message: rule.message.clone(),
+                value: alert.value,
+                threshold: rule.threshold,
+                time_ns: alert.fired_ns?,
+                started_ns: alert.since_ns,
+                status: Status::Firing,
+                receipt: Receipt::default(),
+            })
+        });
+        firing.collect()
+    }
+
     /// How many alerts are pending or firing.
     pub fn active_len(&self) -> usize {
         self.active.lock().len()

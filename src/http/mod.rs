@@ -4,7 +4,7 @@
 //! - [`receive`]: bodies in, whatever their format; [`ingest`]: the documented JSON's answers; [`influx`]: InfluxDB's;
 //!   [`otlp`]: OTLP's; [`prometheus`]: those to remote write and text; [`snappy`]: bodies unpacked
 //! - [`aggregate`]: windows out; [`raw`]: raw samples out
-//! - [`status`]: health, status, alerts, rejects; [`exposition`]: `/metrics`
+//! - [`status`]: health, status, alerts, rejects; [`silences`]: what nobody is told of; [`exposition`]: `/metrics`
 //! - [`params`], [`error`]: what all handlers share; [`serve`]: connections and their limits; `patience`: clients that
 //!   take no answer; `pack`: gzip
 
@@ -21,6 +21,7 @@ pub mod prometheus;
 pub mod raw;
 pub mod receive;
 pub mod serve;
+pub mod silences;
 pub mod snappy;
 pub mod status;
 
@@ -41,7 +42,9 @@ use serde_json::Value;
 use crate::alerts::AlertBoard;
 use crate::codec::decoder::{Decoder, Limits};
 use crate::codec::reject::RejectLog;
-use crate::intake::Intake;
+use crate::intake::{Clock, Intake};
+use crate::notify::receivers::Receivers;
+use crate::notify::silence::Silences;
 use crate::sinks::Reader;
 use crate::telemetry::Telemetry;
 use error::ApiError;
@@ -108,6 +111,12 @@ pub struct App {
     pub telemetry: Arc<Telemetry>,
     /// Alerts.
     pub board: Arc<AlertBoard>,
+    /// Who is told of them.
+    pub receivers: Arc<Receivers>,
+    /// Of which of them nobody is told.
+    pub silences: Arc<Silences>,
+    /// The wall clock, for silences.
+    pub clock: Clock,
     /// Decoders that wait for a request.
     pub decoders: Decoders,
     /// Reads back what is stored.
@@ -210,6 +219,7 @@ const ROUTES: &[&str] = &[
     "/api/v1/metrics/aggregate",
     "/api/v1/series",
     "/api/v1/alerts",
+    "/api/v1/silences",
     "/api/v1/rejected",
     "/api/v1/import/prometheus",
     "/api/v1/write",
@@ -238,6 +248,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/v1/metrics/aggregate", get(aggregate::aggregate))
         .route("/api/v1/series", get(aggregate::series))
         .route("/api/v1/alerts", get(status::alerts))
+        .route("/api/v1/silences", get(silences::list).post(silences::give).delete(silences::take_away))
+        .route("/api/v1/silences/{id}", get(silences::one).delete(silences::take_one_away))
         .route("/api/v1/rejected", get(status::rejected))
         .route("/api/v1/import/prometheus", post(prometheus::import))
         .route("/api/v1/write", post(prometheus::write))
@@ -257,7 +269,7 @@ pub fn router(app: Arc<App>) -> Router {
 }
 
 async fn not_found() -> ApiError {
-    let detail = "expected one of /api/v1/{metrics, metrics/batch, metrics/aggregate, series, alerts, rejected}, \
+    let detail = "expected one of /api/v1/{metrics, metrics/batch, metrics/aggregate, series, alerts, rejected, silences}, \
         /write, /api/v2/write, /api/v3/write_lp, /api/v1/write, /api/v1/import/prometheus, /v1/metrics, /health, /livez, \
         /readyz, /status, /storage/status, /metrics";
     ApiError { status: StatusCode::NOT_FOUND, error: "not_found", detail: detail.into() }

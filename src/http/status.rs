@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::App;
 use super::error::ApiError;
 use super::params::{Params, rfc3339};
+use crate::notify::matcher::Subject;
 use crate::settings::units::show_duration;
 
 /// `GET /livez`: the workers keep up with the epochs that are sealed.
@@ -70,6 +71,7 @@ pub async fn status(State(app): State<Arc<App>>) -> Json<Value> {
         "bus": app.bus_counters().into_iter().collect::<std::collections::BTreeMap<_, _>>(),
         "statsd": (app.statsd)().into_iter().collect::<std::collections::BTreeMap<_, _>>(),
         "alerts": { "active": app.board.active_len(), "rules": app.board.rules().len() },
+        "receivers": app.receivers.report(),
     }))
 }
 
@@ -78,9 +80,10 @@ pub async fn storage(State(app): State<Arc<App>>) -> Json<Value> {
     Json(app.storage_status().json)
 }
 
-/// `GET /api/v1/alerts`: pending and firing.
+/// `GET /api/v1/alerts`: pending and firing; with `silenced_by` where nobody is told of one.
 pub async fn alerts(State(app): State<Arc<App>>) -> Json<Value> {
     let rules = app.board.rules();
+    let now_ns = (app.clock)();
     let alerts: Vec<Value> = app
         .board
         .active()
@@ -89,7 +92,8 @@ pub async fn alerts(State(app): State<Arc<App>>) -> Json<Value> {
             let rule = &rules[alert.rule as usize];
             let tags: serde_json::Map<String, Value> =
                 alert.key.target.tags.iter().map(|(n, v)| (n.to_string(), json!(v))).collect();
-            json!({
+            let subject = Subject { rule: &rule.name, severity: &rule.severity, target: &alert.key.target };
+            let mut told = json!({
                 "id": format!("{:032x}", alert.id),
                 "name": &*rule.name,
                 "service": alert.key.target.service,
@@ -103,7 +107,12 @@ pub async fn alerts(State(app): State<Arc<App>>) -> Json<Value> {
                 "started_at": rfc3339(alert.since_ns),
                 "timestamp": rfc3339(alert.fired_ns.unwrap_or(alert.since_ns)),
                 "tags": tags,
-            })
+            });
+            let silenced_by = app.silences.covering(&subject, now_ns);
+            if !silenced_by.is_empty() {
+                told["silenced_by"] = json!(silenced_by);
+            }
+            told
         })
         .collect();
     Json(json!({ "count": alerts.len(), "alerts": alerts }))

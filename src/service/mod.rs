@@ -6,6 +6,7 @@
 
 mod backends;
 mod consumer;
+mod notifying;
 mod own;
 mod storage;
 mod upkeep;
@@ -62,7 +63,7 @@ impl fmt::Display for StartError {
             StartError::Engine(why) => ("engine", why),
             StartError::Journal(why) => ("journal", why),
             StartError::Storage(why) => ("storage", why),
-            StartError::Notifier(why) => ("alerts.webhook_url", why),
+            StartError::Notifier(why) => ("alerts", why),
             StartError::Bus(why) => ("bus", why),
             StartError::Statsd(why) => ("statsd.listen", why),
             StartError::Http(why) => ("http.listen", why),
@@ -230,6 +231,9 @@ impl Service {
             rejects: consumer.rejects.clone(),
             telemetry: consumer.telemetry.clone(),
             board: consumer.board.clone(),
+            receivers: consumer.receivers.clone(),
+            silences: consumer.silences.clone(),
+            clock: consumer.clock.clone(),
             decoders: Decoders::new(consumer.catalog.clone(), {
                 let settings = settings.clone();
                 move |format| wiring::limits(&settings, format)

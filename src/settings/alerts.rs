@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::compounds::{List, Optional, Sub, Tags};
 use super::kinds::{BOOL, NUMBER, TEXT, Url, choice as word, count, duration};
+use super::receivers::{MaintenanceSettings, ReceiverSettings, SilenceSettings};
 use super::section::section;
 use super::words::{HttpUrl, choice};
 
@@ -31,7 +32,7 @@ choice! {
 pub struct AlertsSettings {
     /// Default on.
     pub enabled: bool,
-    /// Where firing and resolution are posted; `None`: nowhere, alerts are only listed.
+    /// Shorthand for a receiver `webhook` of type webhook that is posted to here.
     pub webhook_url: Option<HttpUrl>,
     /// Time for the receiver to answer. Default 10 s.
     pub webhook_timeout: Duration,
@@ -39,6 +40,14 @@ pub struct AlertsSettings {
     pub stale: Duration,
     /// Transitions that wait for the receiver before more of them are dropped and counted. Default 10,000.
     pub queue_len_max: usize,
+    /// Who is told of transitions. Default nobody, alerts are only listed.
+    pub receivers: Vec<ReceiverSettings>,
+    /// What nobody is told of until some time. Default none.
+    pub silences: Vec<SilenceSettings>,
+    /// What nobody is told of in some hours of the week. Default none.
+    pub maintenance: Vec<MaintenanceSettings>,
+    /// Silences given by the API that are kept; more are refused. Default 1,000.
+    pub silences_max: usize,
     /// The rules. Default none.
     pub rules: Vec<RuleSettings>,
 }
@@ -51,6 +60,10 @@ impl Default for AlertsSettings {
             webhook_timeout: Duration::from_secs(10),
             stale: Duration::from_secs(300),
             queue_len_max: 10_000,
+            receivers: Vec::new(),
+            silences: Vec::new(),
+            maintenance: Vec::new(),
+            silences_max: 1000,
             rules: Vec::new(),
         }
     }
@@ -101,6 +114,10 @@ section! { AlertsSettings requires [] {
     "webhook_timeout" => webhook_timeout: duration("10ms", "10m"),
     "stale" => stale: duration("1s", "365d"),
     "queue_len_max" => queue_len_max: count(1, 10_000_000),
+    "receivers" => receivers: List(Sub),
+    "silences" => silences: List(Sub),
+    "maintenance" => maintenance: List(Sub),
+    "silences_max" => silences_max: count(0, 1_000_000),
     "rules" => rules: List(Sub),
 } }
 

@@ -1,5 +1,6 @@
 //! What no single key can tell: combinations that cannot be.
 
+use super::check_receivers::check_receivers;
 use super::check_storage::{check_journal, check_storages};
 use super::report::Report;
 use super::units::show_duration;
@@ -15,6 +16,7 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
         check_journal(settings, report);
     }
     check_rules(settings, report);
+    check_receivers(settings, report);
     check_http(settings, report);
 }
 

@@ -23,6 +23,12 @@ pub(super) fn complete(settings: &mut Settings, origins: &Origins) {
     complete_storages(settings, origins);
     complete_journal(settings, origins);
     complete_windows(settings, origins);
+    let queue_len_max = settings.alerts.queue_len_max;
+    for (at, receiver) in settings.alerts.receivers.iter_mut().enumerate() {
+        if !origins.is_given(&format!("alerts.receivers[{at}].queue_len_max")) {
+            receiver.queue_len_max = queue_len_max;
+        }
+    }
     for rule in settings.alerts.rules.iter_mut().filter(|rule| rule.message.is_empty()) {
         rule.message = message_of(rule);
     }

@@ -1,0 +1,262 @@
+//! All receivers together: each is told of every transition, and each has a position of its own in the log of what
+//! was said, so that a restart goes on for each where the process ended.
+//!
+//! Beside the position a receiver's file remembers what silences held back, and when its groups were last told
+//! something. It is written before the position: what it knows too much is told again, never forgotten.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use super::desk::Memory;
+use super::receipt::Receipts;
+use super::silence::Silences;
+use super::{Notification, Notifier, NotifyError, ReceiverConfig, Running};
+use crate::delivery::{CursorStore, Stored, replace};
+use crate::intake::Clock;
+
+/// The name of the position's file before there were several receivers.
+const BEFORE: &str = "notifier.cursor";
+/// Where their files are, below the folder of all cursors.
+const FOLDER: &str = "receivers";
+
+/// The folder of all cursors, in which receivers keep what has to outlive the process; `None`: there is none.
+#[derive(Clone, Debug)]
+pub struct Place(pub Option<PathBuf>);
+
+impl Place {
+    fn file(&self, name: &str, end: &str) -> Option<PathBuf> {
+        Some(self.0.as_ref()?.join(FOLDER).join(format!("{name}.{end}")))
+    }
+
+    fn before(&self) -> Option<PathBuf> {
+        Some(self.0.as_ref()?.join(BEFORE))
+    }
+
+    /// Takes the files of receivers away that there are no more: one that comes back starts at the present.
+    ///
+    /// # Errors
+    /// The folder can't be read, or a file not be taken away.
+    pub fn forget_others(&self, names: &[&str]) -> io::Result<()> {
+        let Some(folder) = &self.0 else { return Ok(()) };
+        let entries = match std::fs::read_dir(folder.join(FOLDER)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
+            let path = entry?.path();
+            let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+            if !names.contains(&name) {
+                std::fs::remove_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One of them.
+struct Receiver {
+    notifier: Notifier,
+    receipts: Arc<Receipts>,
+    kept: Mutex<Kept>,
+}
+
+/// What is in its files.
+struct Kept {
+    cursor: CursorStore,
+    stored: Option<u64>,
+    memory: Option<PathBuf>,
+    changes: Option<u64>,
+}
+
+/// A receiver whose position is known, to be told what came behind it.
+pub struct Opened {
+    receiver: Receiver,
+    running: Running,
+    /// Everything up to this epoch is settled.
+    pub settled: u64,
+    memory: Memory,
+}
+
+impl Opened {
+    /// Starts the task of a receiver. One that was not there before starts at `present`, the last epoch of the log.
+    ///
+    /// # Errors
+    /// Settings that can't be, or files that can't be read or written.
+    pub fn open(
+        config: ReceiverConfig,
+        clock: Clock,
+        silences: Arc<Silences>,
+        place: &Place,
+        present: u64,
+    ) -> Result<Opened, NotifyError> {
+        let name = config.name.clone();
+        let wrong = |why: String| NotifyError(format!("receiver {name}: {why}"));
+        let store_at = |file: Option<PathBuf>| file.map_or_else(CursorStore::none, CursorStore::at);
+        let mut cursor = store_at(place.file(&name, "cursor"));
+        let mut found = cursor.load().map_err(|e| wrong(e.to_string()))?;
+        let before = place.before().filter(|file| found == Stored::Nothing && name == "webhook" && file.exists());
+        if before.is_some() {
+            found = store_at(before.clone()).load().map_err(|e| wrong(e.to_string()))?;
+        }
+        let settled = match found {
+            Stored::At(position) => position,
+            Stored::Nothing => present,
+            Stored::Damaged(why) => {
+                tracing::error!(receiver = name, why, "the position is damaged; everything in the log is told again");
+                0
+            }
+        };
+        // A process that ends before it has settled anything leaves where it began.
+        cursor.store(settled).map_err(|e| wrong(e.to_string()))?;
+        if let Some(before) = before {
+            std::fs::remove_file(before).map_err(|e| wrong(e.to_string()))?;
+        }
+        let file = place.file(&name, "memory");
+        let memory = file.as_deref().map_or_else(Memory::default, |file| remembered(file, &name));
+        let (notifier, running) = Notifier::start(config, clock, silences)?;
+        let kept = Mutex::new(Kept { cursor, stored: Some(settled), memory: file, changes: None });
+        let receiver = Receiver { notifier, receipts: Receipts::after(settled), kept };
+        Ok(Opened { receiver, running, settled, memory })
+    }
+
+    /// The alerts that fired at its position.
+    pub fn resume(&self, firing: impl IntoIterator<Item = Notification>) {
+        self.receiver.notifier.resume(firing, &self.memory);
+    }
+
+    /// Tells it of a transition of `epoch`.
+    pub fn tell(&self, epoch: u64, notification: Notification) {
+        self.receiver.tell(epoch, notification);
+    }
+
+    /// Every transition up to `epoch` has been told.
+    pub fn handed_over(&self, epoch: u64) {
+        self.receiver.receipts.handed_over(epoch);
+    }
+}
+
+/// What a file holds; nothing where there is none, or it makes no sense.
+fn remembered(file: &Path, name: &str) -> Memory {
+    let text = match std::fs::read(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Memory::default(),
+        Err(error) => {
+            tracing::error!(receiver = name, %error, "what silences held back can't be read");
+            return Memory::default();
+        }
+    };
+    serde_json::from_slice(&text).unwrap_or_else(|error| {
+        tracing::error!(receiver = name, %error, "what silences held back can't be understood");
+        Memory::default()
+    })
+}
+
+impl Receiver {
+    fn tell(&self, epoch: u64, mut notification: Notification) {
+        notification.receipt = self.receipts.issue(epoch);
+        self.notifier.notify(notification);
+    }
+
+    fn store(&self) {
+        let mut kept = self.kept.lock();
+        // Read first: what settles from now on is in the memory that is read behind it.
+        let settled = self.receipts.settled();
+        let name = self.notifier.name();
+        if let Some((changes, memory)) = self.notifier.memory(kept.changes) {
+            if let Some(file) = &kept.memory {
+                let written = serde_json::to_vec(&memory).map_err(io::Error::from);
+                if let Err(error) = written.and_then(|text| replace(file, &text)) {
+                    tracing::warn!(receiver = name, %error, "what silences hold back can't be stored; trying again");
+                    return;
+                }
+            }
+            kept.changes = Some(changes);
+        }
+        if kept.stored == Some(settled) {
+            return;
+        }
+        match kept.cursor.store(settled) {
+            Ok(()) => kept.stored = Some(settled),
+            Err(error) => {
+                tracing::warn!(receiver = name, %error, "a receiver's position can't be stored; trying again");
+            }
+        }
+    }
+}
+
+/// All of them.
+#[derive(Default)]
+pub struct Receivers(Vec<Receiver>);
+
+/// The tasks of all of them.
+pub struct AllRunning(Vec<Running>);
+
+impl Receivers {
+    /// Those that have been opened.
+    pub fn new(opened: Vec<Opened>) -> (Receivers, AllRunning) {
+        let (receivers, running) = opened.into_iter().map(|opened| (opened.receiver, opened.running)).unzip();
+        (Receivers(receivers), AllRunning(running))
+    }
+
+    /// Tells each of a transition of `epoch`. Never waits.
+    pub fn tell(&self, epoch: u64, notification: &Notification) {
+        for receiver in &self.0 {
+            receiver.tell(epoch, notification.clone());
+        }
+    }
+
+    /// Every transition up to `epoch` has been told.
+    pub fn handed_over(&self, epoch: u64) {
+        self.0.iter().for_each(|receiver| receiver.receipts.handed_over(epoch));
+    }
+
+    /// The last epoch up to which every receiver has settled everything; `None`: there is no receiver.
+    pub fn settled(&self) -> Option<u64> {
+        self.0.iter().map(|receiver| receiver.receipts.settled()).min()
+    }
+
+    /// Keeps in mind what each has settled.
+    pub fn store(&self) {
+        self.0.iter().for_each(Receiver::store);
+    }
+
+    /// Name and figures of each, for `/metrics`: figure, whether it only grows, value.
+    pub fn figures(&self) -> Vec<(String, Vec<(&'static str, bool, u64)>)> {
+        let figures = |receiver: &Receiver| {
+            let notifier = &receiver.notifier;
+            let counted = notifier.counters().snapshot().into_iter().map(|(name, value)| (name, true, value));
+            let now = [("waiting", notifier.waiting()), ("held", notifier.held_len())];
+            counted.chain(now.map(|(name, value)| (name, false, value as u64))).collect()
+        };
+        self.0.iter().map(|receiver| (receiver.notifier.name().to_string(), figures(receiver))).collect()
+    }
+
+    /// The same for `/status`.
+    pub fn report(&self) -> Value {
+        let receivers = self.0.iter().zip(self.figures()).map(|(receiver, (name, figures))| {
+            let mut told: serde_json::Map<String, Value> =
+                figures.into_iter().map(|(figure, _, value)| (figure.to_string(), json!(value))).collect();
+            told.insert("alertmanager".into(), json!(receiver.notifier.is_alertmanager()));
+            told.insert("settled_epoch".into(), json!(receiver.receipts.settled()));
+            (name, Value::Object(told))
+        });
+        Value::Object(receivers.collect())
+    }
+}
+
+impl AllRunning {
+    /// Stops all at the same time. See [`Running::stop`]. Returns how many transitions were left.
+    pub async fn stop(self, deadline: Duration) -> usize {
+        let mut tasks = tokio::task::JoinSet::new();
+        for running in self.0 {
+            tasks.spawn(running.stop(deadline));
+        }
+        tasks.join_all().await.into_iter().sum()
+    }
+}

@@ -1,0 +1,247 @@
+//! Receivers of alerts at the start: settings -> receivers, and for each what it was not done with when the process
+//! before ended.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::StartError;
+use super::wiring::ns;
+use crate::alerts::AlertBoard;
+use crate::intake::Clock;
+use crate::notify::config::{Channel, Dialect, HttpConfig, ReceiverConfig};
+use crate::notify::desk::{DeskConfig, Label};
+use crate::notify::matcher::AlertMatcher;
+use crate::notify::receivers::{AllRunning, Opened, Place, Receivers};
+use crate::notify::silence::{Maintenance, Silence, Silences};
+use crate::notify::{Notification, Status};
+use crate::outbox::Outbox;
+use crate::settings::{
+    AlertMatchSettings, Day, HttpUrl, ReceiverKind, ReceiverSettings, SHORTHAND, Settings,
+};
+
+/// Transitions that go to an Alertmanager in one request, as Prometheus has it.
+const ALERTMANAGER_BATCH: usize = 256;
+
+/// What is known of alerts when receivers start.
+pub(super) struct Said<'a> {
+    /// What was said so far.
+    pub(super) outbox: &'a Outbox,
+    /// The alerts as they were at the checkpoint.
+    pub(super) board: &'a AlertBoard,
+    /// Its epoch.
+    pub(super) checkpoint_epoch: u64,
+}
+
+/// Starts every receiver, each where it had come to.
+pub(super) fn start(
+    settings: &Settings,
+    place: &Place,
+    clock: &Clock,
+    silences: &Arc<Silences>,
+    said: &Said<'_>,
+) -> Result<(Receivers, AllRunning), StartError> {
+    let wrong = |why: &dyn std::fmt::Display| StartError::Notifier(why.to_string());
+    let configs = configs(settings);
+    let names: Vec<&str> = configs.iter().map(|config| config.name.as_str()).collect();
+    place.forget_others(&names).map_err(|e| wrong(&e))?;
+    let present = said.outbox.log().appended();
+    let mut all = Vec::new();
+    for config in configs {
+        let opened =
+            Opened::open(config, clock.clone(), silences.clone(), place, present).map_err(|e| wrong(&e))?;
+        let mut told = Vec::new();
+        let firing = firing_at(opened.settled, said, |epoch, again| told.push((epoch, again)));
+        opened.resume(firing.map_err(|e| StartError::Journal(format!("what was said: {e}")))?);
+        for (epoch, again) in told {
+            opened.tell(epoch, again);
+        }
+        opened.handed_over(present);
+        all.push(opened);
+    }
+    Ok(Receivers::new(all))
+}
+
+/// The alerts that fired at the epoch `settled`; tells `again` of every transition behind it. The table of alerts
+/// stands at the checkpoint, which may be before or behind that.
+fn firing_at(
+    settled: u64,
+    said: &Said<'_>,
+    mut again: impl FnMut(u64, Notification),
+) -> std::io::Result<Vec<Notification>> {
+    let checkpoint = said.checkpoint_epoch;
+    let mut firing: HashMap<u128, Notification> =
+        said.board.firing().into_iter().map(|alert| (alert.id, alert)).collect();
+    let mut seen: HashMap<u128, ()> = HashMap::new();
+    said.outbox.said(settled.min(checkpoint), |epoch, rule, moved| {
+        let Some(told) = said.board.told_again(rule, moved) else { return };
+        if epoch > settled {
+            // The table knows of it already: before its first transition the alert was the opposite.
+            if epoch <= checkpoint && seen.insert(told.id, ()).is_none() {
+                step(&mut firing, &told, told.status != Status::Firing);
+            }
+            again(epoch, told);
+        } else if epoch > checkpoint {
+            step(&mut firing, &told, told.status == Status::Firing);
+        }
+    })?;
+    let mut firing: Vec<Notification> = firing.into_values().collect();
+    firing.sort_by_key(|alert| (alert.time_ns, alert.id));
+    Ok(firing)
+}
+
+fn step(firing: &mut HashMap<u128, Notification>, told: &Notification, fires: bool) {
+    if fires {
+        // Of an alert that has ended since, the start is the best that is known of when it fired.
+        let time_ns = if told.status == Status::Firing { told.time_ns } else { told.started_ns };
+        firing.insert(told.id, Notification { status: Status::Firing, time_ns, ..told.clone() });
+    } else {
+        firing.remove(&told.id);
+    }
+}
+
+/// Silences and maintenance windows, with those that were given by the API.
+pub(super) fn silences(settings: &Settings, place: &Place) -> Result<Arc<Silences>, StartError> {
+    let alerts = &settings.alerts;
+    let configured = alerts.silences.iter().enumerate().map(|(at, silence)| Silence {
+        id: format!("silence-{}", at + 1),
+        wanted: matcher(&silence.wanted),
+        starts_ns: silence.starts_at_ns.unwrap_or(i64::MIN),
+        ends_ns: silence.ends_at_ns,
+        created_by: "configuration".into(),
+        comment: silence.comment.clone(),
+        is_configured: true,
+    });
+    let windows = alerts.maintenance.iter().enumerate().map(|(at, window)| {
+        let mut days = [false; 7];
+        for day in &window.days {
+            let place = Day::WORDS.iter().position(|word| *word == day.word());
+            if let Some(of_week) = place.and_then(|at| days.get_mut(at)) {
+                *of_week = true;
+            }
+        }
+        Maintenance {
+            id: format!("maintenance-{}", at + 1),
+            wanted: matcher(&window.wanted),
+            days,
+            from_s: window.from_s,
+            to_s: window.to_s,
+            offset_s: window.offset_s,
+            comment: window.comment.clone(),
+        }
+    });
+    let silences = Silences::new(configured.collect(), windows.collect(), alerts.silences_max);
+    let silences = match &place.0 {
+        Some(folder) => silences.kept_in(folder.join("silences.json")),
+        None => Ok(silences),
+    };
+    silences.map(Arc::new).map_err(|e| StartError::Notifier(e.to_string()))
+}
+
+fn matcher(wanted: &AlertMatchSettings) -> AlertMatcher {
+    AlertMatcher {
+        rules: wanted.rules.clone(),
+        severities: wanted.severities.clone(),
+        service: wanted.service.clone(),
+        tags: wanted.tags.clone(),
+    }
+}
+
+/// Every receiver that is used; an Alertmanager of several addresses is several.
+pub(super) fn configs(settings: &Settings) -> Vec<ReceiverConfig> {
+    let alerts = &settings.alerts;
+    if !alerts.enabled {
+        return Vec::new();
+    }
+    let shorthand = alerts.webhook_url.clone().map(|url| ReceiverSettings {
+        name: SHORTHAND.into(),
+        url: Some(url),
+        timeout: alerts.webhook_timeout,
+        queue_len_max: alerts.queue_len_max,
+        ..ReceiverSettings::default()
+    });
+    let external_url = settings.http.external_url.as_ref();
+    let all = shorthand.iter().chain(&alerts.receivers).filter(|receiver| receiver.enabled);
+    let mut configs: Vec<ReceiverConfig> = all.flat_map(|receiver| of_receiver(receiver, external_url)).collect();
+    for at in 1..configs.len() {
+        // Of two addresses that differ in a letter that names can't have, one gets another name.
+        while configs[..at].iter().any(|other| other.name == configs[at].name) {
+            configs[at].name.push('_');
+        }
+    }
+    configs
+}
+
+fn of_receiver(receiver: &ReceiverSettings, external_url: Option<&HttpUrl>) -> Vec<ReceiverConfig> {
+    let config = |name: String, channel: Channel| ReceiverConfig {
+        name,
+        desk: desk(receiver),
+        channel,
+        timeout: receiver.timeout,
+        give_up_after: receiver.give_up_after,
+        ..ReceiverConfig::default()
+    };
+    if receiver.kind == ReceiverKind::Command {
+        return vec![config(receiver.name.clone(), Channel::Command(receiver.command.clone()))];
+    }
+    let several = receiver.addresses().nth(1).is_some();
+    let of_address = |url: &HttpUrl| {
+        let name = if several { named(&receiver.name, url) } else { receiver.name.clone() };
+        config(name, Channel::Http(http(receiver, url, external_url)))
+    };
+    receiver.addresses().map(of_address).collect()
+}
+
+/// The name of one of several addresses: it does not depend on their order, and can be that of a file.
+fn named(name: &str, url: &HttpUrl) -> String {
+    let address = url.as_str().split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+    let address = address.split(['?', '#']).next().unwrap_or_default();
+    let address = address.rsplit_once('@').map_or(address, |(_, host)| host).trim_end_matches('/');
+    let letters = address.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':') { c } else { '_' });
+    format!("{name}@{}", letters.collect::<String>())
+}
+
+fn http(receiver: &ReceiverSettings, url: &HttpUrl, external_url: Option<&HttpUrl>) -> HttpConfig {
+    let tls = &receiver.tls;
+    HttpConfig {
+        url: url.as_str().into(),
+        dialect: match receiver.kind {
+            ReceiverKind::Alertmanager => Dialect::Alertmanager,
+            ReceiverKind::Webhook | ReceiverKind::Command => Dialect::Documented,
+        },
+        headers: receiver.headers.iter().map(|(name, value)| (name.clone(), value.reveal().into())).collect(),
+        hmac_secret: receiver.hmac_secret.as_ref().map(|secret| secret.reveal().into()),
+        ca_file: tls.ca_file.as_ref().map(Into::into),
+        identity: tls.cert_file.as_ref().zip(tls.key_file.as_ref()).map(|(c, k)| (c.into(), k.into())),
+        insecure_skip_verify: tls.insecure_skip_verify,
+        server_name: tls.server_name.clone(),
+        external_url: external_url.map(|url| url.as_str().into()),
+    }
+}
+
+fn desk(receiver: &ReceiverSettings) -> DeskConfig {
+    let label = |text: &String| match (text.as_str(), text.strip_prefix("tag.")) {
+        ("rule", _) => Label::Rule,
+        ("severity", _) => Label::Severity,
+        ("service", _) => Label::Service,
+        (_, Some(tag)) => Label::Tag(tag.into()),
+        // The settings take no other.
+        _ => Label::Metric,
+    };
+    let defaults = DeskConfig::default();
+    DeskConfig {
+        wanted: matcher(&receiver.wanted),
+        group_by: receiver.group_by.iter().map(label).collect(),
+        wait_ns: ns(receiver.group_wait),
+        interval_ns: ns(receiver.group_interval),
+        repeat_ns: ns(receiver.repeat_interval),
+        resend_ns: ns(receiver.resend_delay),
+        send_resolved: receiver.send_resolved,
+        send_retracted: receiver.send_retracted,
+        queue_len_max: receiver.queue_len_max,
+        batch_len_max: match receiver.kind {
+            ReceiverKind::Alertmanager => ALERTMANAGER_BATCH,
+            ReceiverKind::Webhook | ReceiverKind::Command => defaults.batch_len_max,
+        },
+        in_flight_max: receiver.concurrency_max,
+    }
+}
