@@ -202,9 +202,9 @@ impl Outbox {
                 if fresh && !self.write(epoch, &mut saying, board) {
                     return;
                 }
-                for moved in &saying.transitions {
+                for (place, moved) in (0..).zip(&saying.transitions) {
                     if let Some(told) = board.apply(moved).filter(|_| fresh) {
-                        receivers.tell(epoch, &told);
+                        receivers.tell(epoch, place, &told);
                     }
                 }
             }
@@ -299,17 +299,17 @@ impl Outbox {
         }
     }
 
-    /// What was said behind the epoch `after`, in order: epoch, name of the rule, transition.
+    /// What was said behind the epoch `after`, in order: epoch and place in it, name of the rule, transition.
     ///
     /// # Errors
     /// The log can't be read.
-    pub fn said(&self, after: u64, mut each: impl FnMut(u64, &str, &AlertTransition)) -> io::Result<()> {
+    pub fn said(&self, after: u64, mut each: impl FnMut((u64, u32), &str, &AlertTransition)) -> io::Result<()> {
         let mut reader = self.log.reader(after);
         while let Some(record) = reader.next(self.log.appended())? {
             let Some(said) = decode(&record) else { continue };
-            for moved in &said.transitions {
+            for (place, moved) in (0..).zip(&said.transitions) {
                 if let Some((_, rule)) = said.rules.iter().find(|(number, _)| *number == moved.rule) {
-                    each(record.number, rule, moved);
+                    each((record.number, place), rule, moved);
                 }
             }
         }

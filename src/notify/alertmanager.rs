@@ -144,8 +144,7 @@ mod tests {
     const STYLE: Style = Style { resend_ns: 60 * SECOND, external_url: None };
 
     fn told(notification: Notification, fired_ns: Option<TimeNs>, style: &Style) -> Value {
-        let entry = Entry { notification, fired_ns, ended_ns: None };
-        let body = payload(&[entry], NOON_NS + 90 * SECOND, style);
+        let body = payload(&[Entry::new(notification, fired_ns)], NOON_NS + 90 * SECOND, style);
         serde_json::from_slice::<Value>(&body).unwrap()[0].clone()
     }
 

@@ -116,7 +116,7 @@ mod tests {
     use crate::notify::tests::notification;
 
     fn entries() -> Vec<Entry> {
-        (1..=2).map(|id| Entry { notification: notification(id), fired_ns: None, ended_ns: None }).collect()
+        (1..=2).map(|id| Entry::new(notification(id), None)).collect()
     }
 
     async fn run(script: &str, timeout_ms: u64) -> Verdict {

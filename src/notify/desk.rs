@@ -21,6 +21,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use operators::sample::{DurationNs, SECOND, TimeNs};
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use super::counters::{NotifyCounters, add};
 use super::matcher::AlertMatcher;
 use super::queue::{GroupKey, Queue};
+use super::receipt::Receipt;
 use super::silence::Silences;
 use super::{Notification, Status};
 
@@ -103,6 +105,15 @@ pub struct Entry {
     pub fired_ns: Option<TimeNs>,
     /// When the receiver was first told of its end, by the wall clock; `None`: it has not been.
     pub ended_ns: Option<TimeNs>,
+    /// The alert has ended since, and the receiver is not to be told so.
+    is_over: bool,
+}
+
+impl Entry {
+    /// News.
+    pub fn new(notification: Notification, fired_ns: Option<TimeNs>) -> Entry {
+        Entry { notification, fired_ns, ended_ns: None, is_over: false }
+    }
 }
 
 /// What is to be sent together.
@@ -136,10 +147,12 @@ pub enum Outcome {
 /// What has to outlive the process beside the position in the log.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Memory {
-    /// Alerts that fire and that the receiver has not been told of, as hexadecimal ids.
-    pub held: BTreeSet<String>,
+    /// Alerts that silences hold back, as hexadecimal ids, and whether the receiver may know that they fire.
+    pub held: BTreeMap<String, bool>,
     /// When each group was last told something.
     pub groups: BTreeMap<String, TimeNs>,
+    /// When that was so, by the wall clock.
+    pub at_ns: TimeNs,
 }
 
 /// An alert that the receiver knows to fire, or to have ended a while ago.
@@ -167,6 +180,9 @@ struct Held {
     notification: Notification,
     /// It waits to be sent, its silence having ended.
     is_queued: bool,
+    /// The receiver may know that it fires: from a beginning that this one corrects, or as the process before may have
+    /// sent it shortly before it ended.
+    may_be_known: bool,
 }
 
 #[derive(Debug, Default)]
@@ -191,10 +207,14 @@ pub struct Desk {
     told: HashMap<u128, Told>,
     again: BTreeSet<(TimeNs, u128)>,
     held: HashMap<u128, Held>,
+    /// Alerts of which the process before may have sent more than is known.
+    in_doubt: HashSet<u128>,
     /// Held ones were looked at under this version of the silences, and need not be until then.
     looked: (u64, TimeNs),
     /// Alerts on their way, with their number of transitions and the last one's status.
     busy: HashMap<u128, (usize, Status)>,
+    /// Receipts that are settled with the last transition of their alert that is on its way.
+    behind: HashMap<u128, Vec<Receipt>>,
     in_flight: usize,
     /// Transitions on their way.
     flying: usize,
@@ -206,7 +226,7 @@ pub struct Desk {
 impl Desk {
     /// An empty desk.
     pub fn new(config: DeskConfig, to_alertmanager: bool, counters: Arc<NotifyCounters>) -> Desk {
-        let (groups, due, told, again, held, busy) = Default::default();
+        let (groups, due, told, again, held, in_doubt, busy, behind) = Default::default();
         Desk {
             queue: Queue::new(config.queue_len_max),
             config,
@@ -217,8 +237,10 @@ impl Desk {
             told,
             again,
             held,
+            in_doubt,
             looked: (0, TimeNs::MIN),
             busy,
+            behind,
             in_flight: 0,
             flying: 0,
             is_hurried: false,
@@ -228,13 +250,20 @@ impl Desk {
 
     /// Goes on where a process ended: `firing` are the alerts that fired at the position from which the log is told
     /// again. An Alertmanager is told of them at once.
-    pub fn resume(&mut self, firing: impl IntoIterator<Item = Notification>, memory: &Memory, now_ns: TimeNs) {
+    pub fn resume(
+        &mut self,
+        firing: impl IntoIterator<Item = Notification>,
+        memory: &Memory,
+        silences: &Silences,
+        now_ns: TimeNs,
+    ) {
         for notification in firing {
             if !self.config.wanted.matches(&notification.subject()) {
                 continue;
             }
-            if memory.held.contains(&notification.id_text()) {
-                self.held.insert(notification.id, Held { notification, is_queued: false });
+            if let Some(known) = memory.held.get(&notification.id_text()) {
+                let may_be_known = *known || !silences.covers_all(&notification.subject(), memory.at_ns, now_ns);
+                self.held.insert(notification.id, Held { notification, is_queued: false, may_be_known });
                 continue;
             }
             let group = self.group_of(&notification);
@@ -248,32 +277,38 @@ impl Desk {
         }
     }
 
+    /// Takes a transition that the process before may have sent already.
+    pub fn take_again(&mut self, notification: Notification, now_ns: TimeNs) {
+        self.in_doubt.insert(notification.id);
+        self.take(notification, now_ns);
+    }
+
     /// Takes the next transition. Never waits.
-    pub fn take(&mut self, mut notification: Notification, now_ns: TimeNs) {
+    pub fn take(&mut self, notification: Notification, now_ns: TimeNs) {
         add(&self.counters.notified, 1);
         let counters = self.counters.clone();
-        let mut end = |counter: &std::sync::atomic::AtomicU64| {
+        let end = |mut notification: Notification, counter: &AtomicU64| {
             add(counter, 1);
             notification.receipt.settle();
         };
         let id = notification.id;
         if !self.config.wanted.matches(&notification.subject()) {
-            return end(&counters.unwanted);
+            return end(notification, &counters.unwanted);
         }
         let newest = self.queue.newest(id).map(|newest| newest.status);
         match notification.status {
             Status::Firing if newest == Some(Status::Retracted) => self.supersede(id),
             Status::Firing if newest.is_none() && !self.busy.contains_key(&id) && self.knows(&notification) => {
-                return end(&counters.duplicate);
+                return end(notification, &counters.duplicate);
             }
             Status::Retracted if newest == Some(Status::Firing) => {
                 self.supersede(id);
                 let left = self.queue.newest(id).map(|before| before.status);
                 let before = left.or_else(|| self.busy.get(&id).map(|(_, status)| *status));
-                let fires = before.map_or_else(|| self.fires(id), |status| status == Status::Firing);
+                let fires = before.map_or_else(|| self.may_know(id), |status| status == Status::Firing);
                 if !fires {
                     self.held.remove(&id).inspect(|_| self.changes += 1);
-                    return end(&counters.superseded);
+                    return end(notification, &counters.superseded);
                 }
             }
             _ => {}
@@ -296,7 +331,7 @@ impl Desk {
                 return Some(self.depart(entries, Some(key), false));
             }
         }
-        let (entries, group) = self.take_again(now_ns, silences);
+        let (entries, group) = self.take_repeats(now_ns, silences);
         (!entries.is_empty()).then(|| self.depart(entries, group, true))
     }
 
@@ -315,14 +350,19 @@ impl Desk {
     pub fn settle(&mut self, part: Vec<Entry>, is_repeat: bool, outcome: Outcome, now_ns: TimeNs) {
         for mut entry in part {
             let id = entry.notification.id;
+            entry.notification.receipt.settle();
             if let Some((count, _)) = self.busy.get_mut(&id) {
                 *count -= 1;
                 if *count == 0 {
                     self.busy.remove(&id);
+                    self.behind.remove(&id).into_iter().flatten().for_each(|mut receipt| receipt.settle());
                 }
             }
             if is_repeat {
                 self.settle_again(id, outcome, now_ns);
+                // A transition of it may have had to wait for this.
+                let key = self.group_of(&entry.notification);
+                self.arrange(&key, now_ns);
                 continue;
             }
             self.flying -= 1;
@@ -334,7 +374,6 @@ impl Desk {
                 },
                 1,
             );
-            entry.notification.receipt.settle();
             self.note(entry, outcome, now_ns);
         }
     }
@@ -403,9 +442,10 @@ impl Desk {
     }
 
     /// What has to outlive the process.
-    pub fn memory(&self) -> Memory {
+    pub fn memory(&self, now_ns: TimeNs) -> Memory {
         let mut memory = Memory {
-            held: self.held.values().map(|held| held.notification.id_text()).collect(),
+            at_ns: now_ns,
+            held: self.held.values().map(|held| (held.notification.id_text(), held.may_be_known)).collect(),
             groups: BTreeMap::new(),
         };
         if self.config.interval_ns > 0 || self.config.repeat_ns > 0 {

@@ -183,12 +183,21 @@ impl Notifier {
 
     /// Goes on where a process ended. See [`Desk::resume`].
     pub fn resume(&self, firing: impl IntoIterator<Item = Notification>, memory: &Memory) {
-        self.0.desk.lock().resume(firing, memory, (self.0.clock)());
+        self.0.desk.lock().resume(firing, memory, &self.0.silences, (self.0.clock)());
         self.0.wake.notify_one();
     }
 
     /// Puts `notification` into the queue. Never waits.
     pub fn notify(&self, notification: Notification) {
+        self.put_in(notification, Desk::take);
+    }
+
+    /// The same for one that the process before may have sent already.
+    pub fn notify_again(&self, notification: Notification) {
+        self.put_in(notification, Desk::take_again);
+    }
+
+    fn put_in(&self, notification: Notification, take: fn(&mut Desk, Notification, TimeNs)) {
         let now_ns = (self.0.clock)();
         let mut desk = self.0.desk.lock();
         // Read under the lock, so that nothing gets in behind the last look of the courier.
@@ -197,7 +206,7 @@ impl Notifier {
             add(&self.0.counters.turned_away, 1);
             return;
         }
-        desk.take(notification, now_ns);
+        take(&mut desk, notification, now_ns);
         drop(desk);
         self.0.wake.notify_one();
     }
@@ -230,7 +239,7 @@ impl Notifier {
     /// What has to outlive the process, if that has changed since `seen`; and the number of changes so far.
     pub fn memory(&self, seen: Option<u64>) -> Option<(u64, Memory)> {
         let desk = self.0.desk.lock();
-        (seen != Some(desk.changes())).then(|| (desk.changes(), desk.memory()))
+        (seen != Some(desk.changes())).then(|| (desk.changes(), desk.memory((self.0.clock)())))
     }
 }
 

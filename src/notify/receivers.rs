@@ -1,8 +1,9 @@
 //! All receivers together: each is told of every transition, and each has a position of its own in the log of what
 //! was said, so that a restart goes on for each where the process ended.
 //!
-//! Beside the position a receiver's file remembers what silences held back, and when its groups were last told
-//! something. It is written before the position: what it knows too much is told again, never forgotten.
+//! Two files keep that: a cursor, and a memory of what the cursor can't say: what was settled ahead of it, what
+//! silences held back, and when groups were last told something. The memory is written first and has the position,
+//! too, so that it is right by itself; without it the cursor is, and some things are told again.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,10 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::desk::Memory;
-use super::receipt::Receipts;
+use super::receipt::{Position, Receipts};
 use super::silence::Silences;
 use super::{Notification, Notifier, NotifyError, ReceiverConfig, Running};
 use crate::delivery::{CursorStore, Stored, replace};
@@ -70,16 +72,23 @@ struct Receiver {
 struct Kept {
     cursor: CursorStore,
     stored: Option<u64>,
-    memory: Option<PathBuf>,
+    file: Option<PathBuf>,
     changes: Option<u64>,
+    memory: Remembered,
+}
+
+/// What is in the memory.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Remembered {
+    position: Position,
+    desk: Memory,
 }
 
 /// A receiver whose position is known, to be told what came behind it.
 pub struct Opened {
     receiver: Receiver,
     running: Running,
-    /// Everything up to this epoch is settled.
-    pub settled: u64,
+    position: Position,
     memory: Memory,
 }
 
@@ -112,17 +121,27 @@ impl Opened {
                 0
             }
         };
+        let file = place.file(&name, "memory");
+        let mut memory = file.as_deref().map_or_else(Remembered::default, |file| remembered(file, &name));
+        if memory.position.epoch < settled {
+            memory.position = Position { epoch: settled, ..Position::default() };
+        }
+        let settled = memory.position.epoch;
         // A process that ends before it has settled anything leaves where it began.
         cursor.store(settled).map_err(|e| wrong(e.to_string()))?;
         if let Some(before) = before {
             std::fs::remove_file(before).map_err(|e| wrong(e.to_string()))?;
         }
-        let file = place.file(&name, "memory");
-        let memory = file.as_deref().map_or_else(Memory::default, |file| remembered(file, &name));
         let (notifier, running) = Notifier::start(config, clock, silences)?;
-        let kept = Mutex::new(Kept { cursor, stored: Some(settled), memory: file, changes: None });
-        let receiver = Receiver { notifier, receipts: Receipts::after(settled), kept };
-        Ok(Opened { receiver, running, settled, memory })
+        let Remembered { position, desk } = memory.clone();
+        let receipts = Receipts::after(position.clone());
+        let kept = Mutex::new(Kept { cursor, stored: Some(settled), file, changes: None, memory });
+        Ok(Opened { receiver: Receiver { notifier, receipts, kept }, running, position, memory: desk })
+    }
+
+    /// How far it had come.
+    pub fn position(&self) -> &Position {
+        &self.position
     }
 
     /// The alerts that fired at its position.
@@ -130,9 +149,12 @@ impl Opened {
         self.receiver.notifier.resume(firing, &self.memory);
     }
 
-    /// Tells it of a transition of `epoch`.
-    pub fn tell(&self, epoch: u64, notification: Notification) {
-        self.receiver.tell(epoch, notification);
+    /// Tells it again of the transition at `place` of `epoch`, unless that is settled.
+    pub fn tell_again(&self, epoch: u64, place: u32, mut notification: Notification) {
+        if let Some(receipt) = self.receiver.receipts.issue(epoch, place) {
+            notification.receipt = receipt;
+            self.receiver.notifier.notify_again(notification);
+        }
     }
 
     /// Every transition up to `epoch` has been told.
@@ -142,41 +164,49 @@ impl Opened {
 }
 
 /// What a file holds; nothing where there is none, or it makes no sense.
-fn remembered(file: &Path, name: &str) -> Memory {
+fn remembered(file: &Path, name: &str) -> Remembered {
     let text = match std::fs::read(file) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Memory::default(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Remembered::default(),
         Err(error) => {
-            tracing::error!(receiver = name, %error, "what silences held back can't be read");
-            return Memory::default();
+            tracing::error!(receiver = name, %error, "its memory can't be read");
+            return Remembered::default();
         }
     };
     serde_json::from_slice(&text).unwrap_or_else(|error| {
-        tracing::error!(receiver = name, %error, "what silences held back can't be understood");
-        Memory::default()
+        tracing::error!(receiver = name, %error, "its memory can't be understood");
+        Remembered::default()
     })
 }
 
 impl Receiver {
-    fn tell(&self, epoch: u64, mut notification: Notification) {
-        notification.receipt = self.receipts.issue(epoch);
-        self.notifier.notify(notification);
+    fn tell(&self, epoch: u64, place: u32, mut notification: Notification) {
+        if let Some(receipt) = self.receipts.issue(epoch, place) {
+            notification.receipt = receipt;
+            self.notifier.notify(notification);
+        }
     }
 
     fn store(&self) {
         let mut kept = self.kept.lock();
-        // Read first: what settles from now on is in the memory that is read behind it.
-        let settled = self.receipts.settled();
         let name = self.notifier.name();
-        if let Some((changes, memory)) = self.notifier.memory(kept.changes) {
-            if let Some(file) = &kept.memory {
-                let written = serde_json::to_vec(&memory).map_err(io::Error::from);
-                if let Err(error) = written.and_then(|text| replace(file, &text)) {
-                    tracing::warn!(receiver = name, %error, "what silences hold back can't be stored; trying again");
-                    return;
-                }
+        // Read first: what settles from now on is in the memory of the desk that is read behind it.
+        let position = self.receipts.position();
+        let settled = position.epoch;
+        let changed = self.notifier.memory(kept.changes);
+        let has_more = !position.ahead.is_empty() || !kept.memory.position.ahead.is_empty();
+        if changed.is_some() || (has_more && kept.memory.position != position) {
+            kept.memory.position = position;
+            if let Some((changes, memory)) = changed {
+                (kept.changes, kept.memory.desk) = (Some(changes), memory);
             }
-            kept.changes = Some(changes);
+            let written = serde_json::to_vec(&kept.memory).map_err(io::Error::from);
+            let written = written.and_then(|text| kept.file.as_ref().map_or(Ok(()), |file| replace(file, &text)));
+            if let Err(error) = written {
+                tracing::warn!(receiver = name, %error, "a receiver's memory can't be stored; trying again");
+                kept.changes = None;
+                return;
+            }
         }
         if kept.stored == Some(settled) {
             return;
@@ -204,10 +234,10 @@ impl Receivers {
         (Receivers(receivers), AllRunning(running))
     }
 
-    /// Tells each of a transition of `epoch`. Never waits.
-    pub fn tell(&self, epoch: u64, notification: &Notification) {
+    /// Tells each of the transition at `place` of `epoch`. Never waits.
+    pub fn tell(&self, epoch: u64, place: u32, notification: &Notification) {
         for receiver in &self.0 {
-            receiver.tell(epoch, notification.clone());
+            receiver.tell(epoch, place, notification.clone());
         }
     }
 

@@ -16,6 +16,8 @@ use super::matcher::{AlertMatcher, Subject};
 use crate::delivery::replace;
 
 const DAY_S: i64 = 86_400;
+/// Beginnings and ends that are looked at to find a gap.
+const CHANGES_MAX: usize = 100;
 
 /// One silence. It holds in `[starts_ns, ends_ns)`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -144,6 +146,22 @@ impl Silences {
         let holds = |s: &Silence| s.starts_ns <= now_ns && now_ns < s.ends_ns && s.wanted.matches(alert);
         self.inner.read().all().any(holds)
             || self.maintenance.iter().any(|m| m.wanted.matches(alert) && m.holds(now_ns))
+    }
+
+    /// Whether `alert` was silenced all the time from `from_ns` to `to_ns`.
+    pub fn covers_all(&self, alert: &Subject<'_>, from_ns: TimeNs, to_ns: TimeNs) -> bool {
+        let mut at_ns = from_ns;
+        // More changes than that in between are not looked at: then it may have been or not.
+        for _ in 0..CHANGES_MAX {
+            if !self.covers(alert, at_ns) {
+                return false;
+            }
+            match self.next_change(at_ns) {
+                Some(next_ns) if next_ns <= to_ns => at_ns = next_ns,
+                _ => return true,
+            }
+        }
+        false
     }
 
     /// Ids of what silences `alert` at `now_ns`.
@@ -313,6 +331,7 @@ mod tests {
         let alert = |rule| Subject { rule, severity: "warning", target: &target };
         assert_eq!(silences.covering(&alert("r"), 11), [second.clone()]);
         assert_eq!(silences.covering(&alert("r"), 12), [second.clone(), third]);
+        assert!(silences.covers_all(&alert("r"), 0, 19) && !silences.covers_all(&alert("r"), 0, 20));
         assert!(silences.covers(&alert("r"), 19) && !silences.covers(&alert("r"), 20));
         assert!(!silences.covers(&alert("other"), 12));
         let mut told = silences.subscribe();

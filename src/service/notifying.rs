@@ -1,7 +1,7 @@
 //! Receivers of alerts at the start: settings -> receivers, and for each what it was not done with when the process
 //! before ended.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::StartError;
@@ -11,6 +11,7 @@ use crate::intake::Clock;
 use crate::notify::config::{Channel, Dialect, HttpConfig, ReceiverConfig};
 use crate::notify::desk::{DeskConfig, Label};
 use crate::notify::matcher::AlertMatcher;
+use crate::notify::receipt::Position;
 use crate::notify::receivers::{AllRunning, Opened, Place, Receivers};
 use crate::notify::silence::{Maintenance, Silence, Silences};
 use crate::notify::{Notification, Status};
@@ -50,10 +51,10 @@ pub(super) fn start(
         let opened =
             Opened::open(config, clock.clone(), silences.clone(), place, present).map_err(|e| wrong(&e))?;
         let mut told = Vec::new();
-        let firing = firing_at(opened.settled, said, |epoch, again| told.push((epoch, again)));
+        let firing = firing_at(opened.position(), said, |place, again| told.push((place, again)));
         opened.resume(firing.map_err(|e| StartError::Journal(format!("what was said: {e}")))?);
-        for (epoch, again) in told {
-            opened.tell(epoch, again);
+        for ((epoch, place), again) in told {
+            opened.tell_again(epoch, place, again);
         }
         opened.handed_over(present);
         all.push(opened);
@@ -61,25 +62,28 @@ pub(super) fn start(
     Ok(Receivers::new(all))
 }
 
-/// The alerts that fired at the epoch `settled`; tells `again` of every transition behind it. The table of alerts
-/// stands at the checkpoint, which may be before or behind that.
+/// The alerts that fired at a receiver's position; tells `again` of every transition behind its epoch. The table of
+/// alerts stands at the checkpoint, which may be before or behind that.
 fn firing_at(
-    settled: u64,
+    position: &Position,
     said: &Said<'_>,
-    mut again: impl FnMut(u64, Notification),
+    mut again: impl FnMut((u64, u32), Notification),
 ) -> std::io::Result<Vec<Notification>> {
-    let checkpoint = said.checkpoint_epoch;
+    let (settled, checkpoint) = (position.epoch, said.checkpoint_epoch);
     let mut firing: HashMap<u128, Notification> =
         said.board.firing().into_iter().map(|alert| (alert.id, alert)).collect();
-    let mut seen: HashMap<u128, ()> = HashMap::new();
-    said.outbox.said(settled.min(checkpoint), |epoch, rule, moved| {
+    let mut seen: HashSet<u128> = HashSet::new();
+    said.outbox.said(settled.min(checkpoint), |(epoch, place), rule, moved| {
         let Some(told) = said.board.told_again(rule, moved) else { return };
         if epoch > settled {
             // The table knows of it already: before its first transition the alert was the opposite.
-            if epoch <= checkpoint && seen.insert(told.id, ()).is_none() {
+            if epoch <= checkpoint && seen.insert(told.id) {
                 step(&mut firing, &told, told.status != Status::Firing);
             }
-            again(epoch, told);
+            if position.ahead.get(&epoch).is_some_and(|places| places.contains(&place)) {
+                step(&mut firing, &told, told.status == Status::Firing);
+            }
+            again((epoch, place), told);
         } else if epoch > checkpoint {
             step(&mut firing, &told, told.status == Status::Firing);
         }

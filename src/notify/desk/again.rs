@@ -10,7 +10,7 @@ use crate::notify::{Notification, Status};
 
 impl Desk {
     /// What is told again: to an Alertmanager whatever is due, to others what still fires of a group.
-    pub(super) fn take_again(&mut self, now_ns: TimeNs, silences: &Silences) -> (Vec<Entry>, Option<GroupKey>) {
+    pub(super) fn take_repeats(&mut self, now_ns: TimeNs, silences: &Silences) -> (Vec<Entry>, Option<GroupKey>) {
         let mut group = None;
         let (mut ids, mut later) = (Vec::new(), Vec::new());
         if !self.to_alertmanager {
@@ -41,20 +41,20 @@ impl Desk {
             self.put_off(id, now_ns);
         }
         let told = ids.iter().filter_map(|id| self.told.get(id));
-        let entry = |told: &Told| Entry {
-            notification: told.notification.clone(),
-            fired_ns: told.fired_ns,
-            ended_ns: told.ended_ns,
+        let entry = |told: &Told| {
+            let entry = Entry::new(told.notification.clone(), told.fired_ns);
+            Entry { ended_ns: told.ended_ns, ..entry }
         };
         (told.map(entry).collect(), group)
     }
 
-    /// Makes everything of a group due that fires.
+    /// Makes what fires of a group due together; what was told a short while ago waits for the next time.
     pub(super) fn call_together(&mut self, key: &GroupKey, now_ns: TimeNs) {
+        let soon_ns = self.config.repeat_ns / 2;
         let Some(group) = self.groups.get(key) else { return };
         for id in &group.firing {
             if let Some(told) = self.told.get_mut(id)
-                && let Some(due_ns) = told.due_ns.filter(|due_ns| *due_ns > now_ns)
+                && let Some(due_ns) = told.due_ns.filter(|due_ns| *due_ns > now_ns && *due_ns - now_ns <= soon_ns)
             {
                 self.again.remove(&(due_ns, *id));
                 self.again.insert((now_ns, *id));
@@ -89,15 +89,18 @@ impl Desk {
     }
 
     /// Notes what the receiver knows now. An Alertmanager is told again of what was given up.
-    pub(super) fn note(&mut self, Entry { notification, fired_ns, .. }: Entry, outcome: Outcome, now_ns: TimeNs) {
+    pub(super) fn note(&mut self, Entry { notification, fired_ns, is_over, .. }: Entry, outcome: Outcome, now_ns: TimeNs) {
         let id = notification.id;
-        self.held.remove(&id).inspect(|_| self.changes += 1);
         let status = notification.status;
+        if status == Status::Firing {
+            self.held.remove(&id).inspect(|_| self.changes += 1);
+        }
+        self.in_doubt.remove(&id);
         let knows = outcome == Outcome::Delivered || (outcome == Outcome::GivenUp && self.to_alertmanager);
         let group = self.group_of(&notification);
         self.forget(id);
         match (status, knows) {
-            (Status::Firing, true) => {
+            (Status::Firing, true) if !is_over => {
                 let due_ns = self.again_at(now_ns);
                 self.keep_told(notification, group, due_ns);
             }
@@ -119,6 +122,13 @@ impl Desk {
         self.told.insert(id, Told { notification, group, fired_ns, due_ns, ended_ns: None });
     }
 
+    /// The alert has ended, and that is not told.
+    pub(super) fn end(&mut self, id: u128) {
+        self.held.remove(&id).inspect(|_| self.changes += 1);
+        self.in_doubt.remove(&id);
+        self.forget(id);
+    }
+
     pub(super) fn forget(&mut self, id: u128) {
         let Some(told) = self.told.remove(&id) else { return };
         if let Some(due_ns) = told.due_ns {
@@ -132,6 +142,13 @@ impl Desk {
     /// Whether the receiver knows that the alert fires.
     pub(super) fn fires(&self, id: u128) -> bool {
         self.told.get(&id).is_some_and(|told| told.ended_ns.is_none())
+    }
+
+    /// Whether it knows so, or may.
+    pub(super) fn may_know(&self, id: u128) -> bool {
+        self.fires(id)
+            || self.in_doubt.contains(&id)
+            || self.held.get(&id).is_some_and(|held| held.may_be_known)
     }
 
     /// Whether the receiver has been told the very same.

@@ -10,7 +10,7 @@ use crate::notify::{Notification, Status};
 
 impl Desk {
     /// Puts a transition into the queue.
-    pub(super) fn enqueue(&mut self, notification: Notification, now_ns: TimeNs) -> bool {
+    pub(super) fn enqueue(&mut self, notification: Notification, now_ns: TimeNs) {
         let key = self.group_of(&notification);
         let dropped = self.queue.push(notification, key.clone());
         match dropped {
@@ -22,7 +22,6 @@ impl Desk {
             self.groups.entry(key.clone()).or_default();
             self.arrange(&key, now_ns);
         }
-        dropped != Some(Dropped::Newest)
     }
 
     /// Says when a group is due that has something waiting, and forgets one that has nothing.
@@ -61,7 +60,7 @@ impl Desk {
         let took_some = !taken.is_empty();
         let mut entries: Vec<Entry> = Vec::new();
         for notification in taken {
-            if let Some(entry) = self.entry(notification, &entries, now_ns, silences) {
+            if let Some(entry) = self.entry(notification, &mut entries, now_ns, silences) {
                 entries.push(entry);
             }
         }
@@ -90,31 +89,39 @@ impl Desk {
     pub(super) fn entry(
         &mut self,
         mut notification: Notification,
-        before: &[Entry],
+        before: &mut [Entry],
         now_ns: TimeNs,
         silences: &Silences,
     ) -> Option<Entry> {
         let id = notification.id;
         let counters = self.counters.clone();
+        let same = before.iter_mut().rev().find(|entry| entry.notification.id == id);
+        // Whether the receiver may know by then that the alert fires.
+        let told = same.as_ref().map(|entry| entry.notification.status == Status::Firing);
+        let may_know = told.unwrap_or_else(|| self.may_know(id));
         if notification.status == Status::Firing {
             if silences.covers(&notification.subject(), now_ns) {
-                notification.receipt.settle();
+                self.done_with(&mut notification, same.is_some());
                 add(&counters.silenced, 1);
-                self.held.insert(id, Held { notification, is_queued: false });
+                self.held.insert(id, Held { notification, is_queued: false, may_be_known: may_know });
                 self.changes += 1;
-                self.looked = (silences.version(), silences.next_change(now_ns).unwrap_or(TimeNs::MAX));
+                self.looked.1 = self.looked.1.min(silences.next_change(now_ns).unwrap_or(TimeNs::MAX));
                 return None;
             }
             let fired_ns = Some(notification.time_ns);
-            return Some(Entry { notification, fired_ns, ended_ns: None });
+            return Some(Entry::new(notification, fired_ns));
         }
-        let same = before.iter().rev().find(|entry| entry.notification.id == id);
-        let fired_ns = same.map_or_else(|| self.told.get(&id).and_then(|told| told.fired_ns), |entry| entry.fired_ns);
-        if same.is_none() && !self.fires(id) && self.held.remove(&id).is_some() {
+        let known = || self.told.get(&id).and_then(|told| told.fired_ns);
+        let fired_ns = same.as_ref().map_or_else(known, |entry| entry.fired_ns);
+        if told != Some(true)
+            && let Some(held) = self.held.remove(&id)
+        {
             self.changes += 1;
-            add(&counters.silenced, 1);
-            notification.receipt.settle();
-            return None;
+            if !may_know && !held.may_be_known {
+                add(&counters.silenced, 1);
+                self.done_with(&mut notification, same.is_some());
+                return None;
+            }
         }
         let is_wanted = match notification.status {
             Status::Resolved => self.config.send_resolved,
@@ -122,11 +129,24 @@ impl Desk {
         };
         if !is_wanted {
             add(&counters.unwanted, 1);
-            notification.receipt.settle();
-            self.forget(id);
+            self.done_with(&mut notification, same.is_some());
+            match same.filter(|_| told == Some(true)) {
+                Some(same) => same.is_over = true,
+                None => self.end(id),
+            }
             return None;
         }
-        Some(Entry { notification, fired_ns, ended_ns: None })
+        Some(Entry::new(notification, fired_ns))
+    }
+
+    /// Nothing more is to be done for a transition; settled it is not before those of its alert that stand before it.
+    fn done_with(&mut self, notification: &mut Notification, is_behind: bool) {
+        let mut receipt = std::mem::take(&mut notification.receipt);
+        if is_behind {
+            self.behind.entry(notification.id).or_default().push(receipt);
+        } else {
+            receipt.settle();
+        }
     }
 
     /// Puts those held back into the queue whose silence has ended.
@@ -136,23 +156,22 @@ impl Desk {
             return;
         }
         self.looked = (silences.version(), silences.next_change(now_ns).unwrap_or(TimeNs::MAX));
-        let is_free = |(id, held): (&u128, &Held)| {
-            let free = !held.is_queued && !silences.covers(&held.notification.subject(), now_ns);
-            // What waits behind it says that it has ended.
-            (free && self.queue.newest(*id).is_none()).then_some(*id)
-        };
-        let mut free: Vec<u128> = self.held.iter().filter_map(is_free).collect();
+        let is_free = |held: &Held| !held.is_queued && !silences.covers(&held.notification.subject(), now_ns);
+        let mut free: Vec<u128> =
+            self.held.iter().filter(|(_, held)| is_free(held)).map(|(id, _)| *id).collect();
         free.sort_unstable();
         for id in free {
+            // Behind what waits or is on its way of the same alert, and when there is room: a little later.
+            let is_behind = self.queue.newest(id).is_some() || self.busy.contains_key(&id);
+            if is_behind || self.queue.len() >= self.config.queue_len_max {
+                self.looked.1 = self.looked.1.min(now_ns.saturating_add(SECOND));
+                continue;
+            }
             let Some(held) = self.held.get_mut(&id) else { continue };
             held.is_queued = true;
             let notification = held.notification.clone();
             add(&self.counters.notified, 1);
-            if !self.enqueue(notification, now_ns) {
-                // Full: a little later there may be room.
-                self.held.entry(id).and_modify(|held| held.is_queued = false);
-                self.looked.1 = now_ns.saturating_add(SECOND);
-            }
+            self.enqueue(notification, now_ns);
         }
     }
 
