@@ -22,8 +22,8 @@ pub(super) fn check_receivers(settings: &Settings, report: &mut Report) {
         let taken = alerts.receivers[..at].iter().any(|other| other.name == receiver.name);
         let shorthand = alerts.webhook_url.is_some() && receiver.name == SHORTHAND;
         if taken || shorthand {
-            let whose = if taken { "twice" } else { "which alerts.webhook_url stands for" };
-            let text = format!("expected names that differ, found {:?}, {whose}", receiver.name);
+            let whose = if taken { " twice" } else { ", which alerts.webhook_url stands for" };
+            let text = format!("expected names that differ, found {:?}{whose}", receiver.name);
             report.conflict(&[&format!("{path}.name")], text);
         }
     }
@@ -75,9 +75,7 @@ fn check_places(path: &str, receiver: &ReceiverSettings, report: &mut Report) {
     let (key, what) = match receiver.kind {
         ReceiverKind::Command if receiver.command.is_empty() => ("command", "a program to run"),
         ReceiverKind::Webhook if receiver.url.is_none() => ("url", "an address"),
-        ReceiverKind::Alertmanager if receiver.addresses().next().is_none() => {
-            ("url", "an address, in url or in urls,")
-        }
+        ReceiverKind::Alertmanager if receiver.addresses().next().is_none() => ("url", "an address, in url or urls"),
         _ => return check_addresses(path, receiver, report),
     };
     report.conflict(&[&format!("{path}.{key}"), path], format!("expected {what}, found none"));
