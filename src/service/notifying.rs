@@ -112,7 +112,7 @@ pub(super) fn silences(settings: &Settings, place: &Place) -> Result<Arc<Silence
         starts_ns: silence.starts_at_ns.unwrap_or(i64::MIN),
         ends_ns: silence.ends_at_ns,
         created_by: "configuration".into(),
-        comment: silence.comment.clone(),
+        comment: silence.comment.clone().unwrap_or_default(),
         is_configured: true,
     });
     let windows = alerts.maintenance.iter().enumerate().map(|(at, window)| {
@@ -130,7 +130,7 @@ pub(super) fn silences(settings: &Settings, place: &Place) -> Result<Arc<Silence
             from_s: window.from_s,
             to_s: window.to_s,
             offset_s: window.offset_s,
-            comment: window.comment.clone(),
+            comment: window.comment.clone().unwrap_or_default(),
         }
     });
     let silences = Silences::new(configured.collect(), windows.collect(), alerts.silences_max);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::compounds::{List, Optional, Sub, Tags};
 use super::kinds::{BOOL, NUMBER, TEXT, Url, choice as word, count, duration};
-use super::receivers::{MaintenanceSettings, ReceiverSettings, SilenceSettings};
+use super::receivers::{MaintenanceSettings, Receiver, ReceiverSettings, SilenceSettings};
 use super::section::section;
 use super::words::{HttpUrl, choice};
 
@@ -114,7 +114,7 @@ section! { AlertsSettings requires [] {
     "webhook_timeout" => webhook_timeout: duration("10ms", "10m"),
     "stale" => stale: duration("1s", "365d"),
     "queue_len_max" => queue_len_max: count(1, 10_000_000),
-    "receivers" => receivers: List(Sub),
+    "receivers" => receivers: List(Receiver),
     "silences" => silences: List(Sub),
     "maintenance" => maintenance: List(Sub),
     "silences_max" => silences_max: count(0, 1_000_000),

@@ -6,9 +6,11 @@ use std::time::Duration;
 use operators::sample::TimeNs;
 
 use super::compounds::{HiddenTags, List, Optional, Sub, Tags};
-use super::kinds::{BOOL, Hidden, Scalar, Shown, TEXT, Url, choice as word, count, duration, form};
-use super::section::section;
+use super::kinds::{BOOL, Hidden, Kind, Scalar, Shown, TEXT, Url, choice as word, count, duration, form};
+use super::report::Report;
+use super::section::{Key, Section, read_section, section};
 use super::words::{HttpUrl, Secret, choice};
+use super::written::Node;
 use crate::codec::time;
 use crate::message::write_rfc3339;
 
@@ -186,6 +188,27 @@ pub fn has_key(kind: ReceiverKind, key: &str) -> bool {
     KEYS_OF_TYPES.iter().all(|(keys, kinds)| !keys.contains(&key) || kinds.contains(&kind))
 }
 
+/// An entry of the list of receivers.
+pub(super) struct Receiver;
+
+impl Kind<ReceiverSettings> for Receiver {
+    fn read(&self, node: &Node, into: &mut ReceiverSettings, key: &str, report: &mut Report) {
+        read_section(node, into, key, report);
+    }
+
+    /// The keys that its type has, and others where they are not as by default.
+    fn show(&self, value: &ReceiverSettings) -> Shown {
+        let shown = value.show_fields().into_iter().zip(ReceiverSettings::default().show_fields());
+        let told = ReceiverSettings::KEYS.iter().zip(shown);
+        let told = told.filter(|(key, (shown, default))| has_key(value.kind, key) || shown != default);
+        Shown::Map(told.map(|(key, (shown, _))| (key.to_string(), shown)).collect())
+    }
+
+    fn keys(&self, key: &str, keys: &mut Vec<Key>) {
+        ReceiverSettings::keys(key, keys);
+    }
+}
+
 /// Alerts that nobody is told of for some time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SilenceSettings {
@@ -195,8 +218,8 @@ pub struct SilenceSettings {
     pub starts_at_ns: Option<TimeNs>,
     /// When it ends.
     pub ends_at_ns: TimeNs,
-    /// Why. Default nothing.
-    pub comment: String,
+    /// Why.
+    pub comment: Option<String>,
 }
 
 /// Hours of the week in which nobody is told of alerts.
@@ -212,8 +235,8 @@ pub struct MaintenanceSettings {
     pub to_s: u32,
     /// `time_zone`: seconds that its midnight is before UTC's. Default 0.
     pub offset_s: i32,
-    /// Why. Default nothing.
-    pub comment: String,
+    /// Why.
+    pub comment: Option<String>,
 }
 
 impl Default for MaintenanceSettings {
@@ -224,7 +247,7 @@ impl Default for MaintenanceSettings {
             from_s: 0,
             to_s: 0,
             offset_s: 0,
-            comment: String::new(),
+            comment: None,
         }
     }
 }
@@ -272,7 +295,7 @@ section! { SilenceSettings requires ["match", "ends_at"] {
     "match" => wanted: Sub,
     "starts_at" => starts_at_ns: Optional(TIME),
     "ends_at" => ends_at_ns: TIME,
-    "comment" => comment: TEXT,
+    "comment" => comment: Optional(TEXT),
 } }
 
 section! { MaintenanceSettings requires ["match", "from", "to"] {
@@ -281,7 +304,7 @@ section! { MaintenanceSettings requires ["match", "from", "to"] {
     "from" => from_s: CLOCK_TIME,
     "to" => to_s: CLOCK_TIME,
     "time_zone" => offset_s: OFFSET,
-    "comment" => comment: TEXT,
+    "comment" => comment: Optional(TEXT),
 } }
 
 /// A name that can be a part of a file's name.

@@ -5,6 +5,7 @@
 //! - `variables`: every key by its variable, the documented variables, files that hold secrets
 //! - `layers`: what stands above what, defaults that follow other keys, the print reads back
 //! - `storages`: one storage or several, and the journal
+//! - `receivers`: receivers of alerts, silences and maintenance windows
 //! - `document`: the blocks of the contract document
 //! - `shipped`: `config/`
 //! - `program`: the flags of the program
@@ -13,6 +14,7 @@ mod document;
 mod layers;
 mod mistakes;
 mod program;
+mod receivers;
 mod shipped;
 mod storages;
 mod variables;
