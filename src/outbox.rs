@@ -303,7 +303,11 @@ impl Outbox {
     ///
     /// # Errors
     /// The log can't be read.
-    pub fn said(&self, after: u64, mut each: impl FnMut((u64, u32), &str, &AlertTransition)) -> io::Result<()> {
+    pub fn said(
+        &self,
+        after: u64,
+        mut each: impl FnMut((u64, u32), &str, &AlertTransition),
+    ) -> io::Result<()> {
         let mut reader = self.log.reader(after);
         while let Some(record) = reader.next(self.log.appended())? {
             let Some(said) = decode(&record) else { continue };

@@ -86,7 +86,8 @@ fn read_request(connection: &mut TcpStream) -> Option<Value> {
     let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
     if head.starts_with("get /api/v2/status ") {
         // No Alertmanager, at an address like one's.
-        let _ = connection.write_all(b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        let _ =
+            connection.write_all(b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
         return None;
     }
     assert!(head.starts_with("post /api/v1/alerts http/1.1\r\n"), "{head}");

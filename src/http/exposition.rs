@@ -207,7 +207,13 @@ fn receivers(app: &App, families: &mut Families) {
         for (figure, only_grows, value) in figures {
             let kind = if only_grows { "counter" } else { "gauge" };
             let labels = format!("{{receiver=\"{}\"}}", escape(&receiver, true));
-            families.add(&format!("plantd_metric_notify_{figure}"), kind, "See /status", labels, value as f64);
+            families.add(
+                &format!("plantd_metric_notify_{figure}"),
+                kind,
+                "See /status",
+                labels,
+                value as f64,
+            );
         }
     }
 }

@@ -41,8 +41,10 @@ struct Written {
 /// `GET`: those that have not ended, and the maintenance windows.
 pub async fn list(State(app): State<Arc<App>>) -> Json<Value> {
     let now_ns = (app.clock)();
-    let silences: Vec<Value> = app.silences.list(now_ns).iter().map(|silence| shown(silence, now_ns)).collect();
-    let windows: Vec<Value> = app.silences.maintenance().iter().map(|window| window_shown(window, now_ns)).collect();
+    let silences: Vec<Value> =
+        app.silences.list(now_ns).iter().map(|silence| shown(silence, now_ns)).collect();
+    let windows: Vec<Value> =
+        app.silences.maintenance().iter().map(|window| window_shown(window, now_ns)).collect();
     Json(json!({ "count": silences.len(), "silences": silences, "maintenance": windows }))
 }
 
@@ -72,7 +74,9 @@ pub async fn take_away(
     Query(pairs): Query<Vec<(String, String)>>,
 ) -> Result<Json<Value>, ApiError> {
     let params = Params::new(pairs, &["id"])?;
-    let id = params.get("id").ok_or_else(|| ApiError::bad_request("id: expected the id of a silence, found none"))?;
+    let id = params
+        .get("id")
+        .ok_or_else(|| ApiError::bad_request("id: expected the id of a silence, found none"))?;
     end(app, id.to_string()).await
 }
 
@@ -86,7 +90,8 @@ pub async fn take_one_away(
 
 async fn end(app: Arc<App>, id: String) -> Result<Json<Value>, ApiError> {
     let now_ns = (app.clock)();
-    let configured = app.silences.list(now_ns).into_iter().any(|silence| silence.id == id && silence.is_configured);
+    let configured =
+        app.silences.list(now_ns).into_iter().any(|silence| silence.id == id && silence.is_configured);
     if configured {
         return Err(ApiError::bad_request(format!("{id} stands in the configuration, and ends there")));
     }
@@ -94,12 +99,14 @@ async fn end(app: Arc<App>, id: String) -> Result<Json<Value>, ApiError> {
         let id = id.clone();
         move || app.silences.take_away(&id, now_ns)
     });
-    let was_there = ended.await.map_err(|_| ApiError::internal("the silence was not ended"))?.map_err(not_taken)?;
+    let was_there =
+        ended.await.map_err(|_| ApiError::internal("the silence was not ended"))?.map_err(not_taken)?;
     if was_there { Ok(Json(json!({ "id": id }))) } else { Err(unknown(&id)) }
 }
 
 fn read(body: &[u8], now_ns: i64) -> Result<Silence, String> {
-    let written: Written = serde_json::from_slice(body).map_err(|error| format!("expected a silence: {error}"))?;
+    let written: Written =
+        serde_json::from_slice(body).map_err(|error| format!("expected a silence: {error}"))?;
     let at = |key: &str, text: &str| {
         time::parse_text(text).ok_or_else(|| format!("{key}: expected an RFC 3339 time, found {text:?}"))
     };
@@ -110,7 +117,9 @@ fn read(body: &[u8], now_ns: i64) -> Result<Silence, String> {
         return Err(format!("ends_at: expected a time after {after}, found {}", written.ends_at));
     }
     if written.wanted.is_open() {
-        return Err("match: expected at least one key, found none; for all alerts there is rule: \"*\"".into());
+        return Err(
+            "match: expected at least one key, found none; for all alerts there is rule: \"*\"".into()
+        );
     }
     for (key, text) in [("created_by", &written.created_by), ("comment", &written.comment)] {
         if text.len() > TEXT_BYTES_MAX {
@@ -123,9 +132,9 @@ fn read(body: &[u8], now_ns: i64) -> Result<Silence, String> {
 
 fn not_taken(why: NotTaken) -> ApiError {
     match why {
-        NotTaken::Full(len_max) => {
-            ApiError::unavailable(format!("there are {len_max} silences already, as many as alerts.silences_max says"))
-        }
+        NotTaken::Full(len_max) => ApiError::unavailable(format!(
+            "there are {len_max} silences already, as many as alerts.silences_max says"
+        )),
         NotTaken::Unkept(error) => ApiError::internal(format!("silences can't be kept: {error}")),
     }
 }
@@ -148,7 +157,8 @@ fn shown(silence: &Silence, now_ns: i64) -> Value {
 }
 
 fn window_shown(window: &Maintenance, now_ns: i64) -> Value {
-    let days: Vec<&str> = Day::WORDS.iter().zip(window.days).filter(|(_, on)| *on).map(|(word, _)| *word).collect();
+    let days: Vec<&str> =
+        Day::WORDS.iter().zip(window.days).filter(|(_, on)| *on).map(|(word, _)| *word).collect();
     let clock = |seconds: u32| format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
     json!({
         "id": window.id,

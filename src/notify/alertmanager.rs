@@ -82,7 +82,8 @@ fn labels(entry: &Entry) -> Map<String, Value> {
         ("severity", &alert.severity),
         ("metric", &alert.metric),
     ];
-    let mut labels: Map<String, Value> = own.into_iter().map(|(name, value)| (name.into(), json!(value))).collect();
+    let mut labels: Map<String, Value> =
+        own.into_iter().map(|(name, value)| (name.into(), json!(value))).collect();
     for (name, value) in &alert.target.tags {
         let mut name = label_name(name);
         while labels.contains_key(&name) {
@@ -96,7 +97,11 @@ fn labels(entry: &Entry) -> Map<String, Value> {
 
 fn label_name(name: &str) -> String {
     let clean: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-    if clean.is_empty() || clean.starts_with(|c: char| c.is_ascii_digit()) { format!("_{clean}") } else { clean }
+    if clean.is_empty() || clean.starts_with(|c: char| c.is_ascii_digit()) {
+        format!("_{clean}")
+    } else {
+        clean
+    }
 }
 
 /// Where the windows of the series are.
@@ -185,7 +190,11 @@ mod tests {
             (Status::Resolved, 700, Some(600), "12:01:30", "12:01:30", false),
             (Status::Retracted, 30, Some(0), "12:00:00", "12:01:30", true),
         ] {
-            assert_eq!(at(status, time_s, fired_s), (starts.into(), ends.into(), retracted), "{status:?} {time_s}");
+            assert_eq!(
+                at(status, time_s, fired_s),
+                (starts.into(), ends.into(), retracted),
+                "{status:?} {time_s}"
+            );
         }
     }
 

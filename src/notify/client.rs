@@ -24,7 +24,8 @@ pub(super) struct Opened {
 /// asked. Errors begin with `name`.
 pub(super) fn open(config: &HttpConfig, timeout: Duration, name: &str) -> Result<Opened, NotifyError> {
     let wrong = |why: String| NotifyError(format!("{name}: {why}"));
-    let parsed = Url::parse(&config.url).ok().filter(|u| matches!(u.scheme(), "http" | "https") && u.has_host());
+    let parsed =
+        Url::parse(&config.url).ok().filter(|u| matches!(u.scheme(), "http" | "https") && u.has_host());
     let mut url = parsed.ok_or_else(|| {
         // What stands before an '@' may be a password.
         let url = config.url.rsplit('@').next().unwrap_or_default();
@@ -92,7 +93,8 @@ fn headers(given: &[(String, String)]) -> Result<HeaderMap, String> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|error| format!("expected a file that can be read, found {}: {error}", path.display()))
+    std::fs::read(path)
+        .map_err(|error| format!("expected a file that can be read, found {}: {error}", path.display()))
 }
 
 fn certificates(path: &Path) -> Result<Vec<Certificate>, String> {
@@ -147,7 +149,10 @@ mod tests {
     fn addresses_are_checked() {
         for bad in ["", "alertmanager:9093", "ftp://h/", "/api/v1/alerts"] {
             let error = opened(|config| config.url = bad.into()).err().unwrap();
-            assert!(error.starts_with("alerts.receivers: r: ") && error.ends_with(&format!("'{bad}'")), "{error}");
+            assert!(
+                error.starts_with("alerts.receivers: r: ") && error.ends_with(&format!("'{bad}'")),
+                "{error}"
+            );
         }
         assert!(opened(|config| config.url = "http://alertmanager:9093/api/v1/alerts".into()).is_ok());
     }

@@ -138,7 +138,9 @@ mod tests {
             let verdict = format!("{:?}", run(script, 10_000).await);
             assert!(verdict.starts_with(expected), "{script}: {verdict}");
         }
-        let Verdict::Refused(reason) = run("echo no room >&2; exit 77", 10_000).await else { panic!("refused") };
+        let Verdict::Refused(reason) = run("echo no room >&2; exit 77", 10_000).await else {
+            panic!("refused")
+        };
         assert!(reason.contains("exit status: 77") && reason.ends_with("stderr \"no room\""), "{reason}");
     }
 

@@ -96,7 +96,10 @@ impl std::fmt::Debug for HttpConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // What stands before an '@' may be a password, and so may headers and what follows a '?'.
         let url = self.url.rsplit('@').next().unwrap_or_default().split('?').next().unwrap_or_default();
-        f.debug_struct("HttpConfig").field("url", &url).field("dialect", &self.dialect).finish_non_exhaustive()
+        f.debug_struct("HttpConfig")
+            .field("url", &url)
+            .field("dialect", &self.dialect)
+            .finish_non_exhaustive()
     }
 }
 

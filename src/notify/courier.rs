@@ -161,7 +161,12 @@ impl Delivery {
                     Outcome::GivenUp
                 }
                 Decided::GivenUp(reason) => {
-                    tracing::error!(receiver = self.shared.name, alerts = len, reason, "gave up alert transitions");
+                    tracing::error!(
+                        receiver = self.shared.name,
+                        alerts = len,
+                        reason,
+                        "gave up alert transitions"
+                    );
                     Outcome::GivenUp
                 }
             };
@@ -191,7 +196,13 @@ impl Delivery {
             add(&shared.counters.retries, 1);
             let asked = after.unwrap_or_default().min(config.retry_after_max);
             let wait = self.backoff.lock().wait(attempt).max(asked);
-            tracing::warn!(receiver = shared.name, attempt, ?wait, reason, "the receiver failed, trying again");
+            tracing::warn!(
+                receiver = shared.name,
+                attempt,
+                ?wait,
+                reason,
+                "the receiver failed, trying again"
+            );
             // Closing cuts one wait short.
             if is_hurried {
                 tokio::time::sleep(wait).await;

@@ -262,7 +262,8 @@ impl Desk {
                 continue;
             }
             if let Some(known) = memory.held.get(&notification.id_text()) {
-                let may_be_known = *known || !silences.covers_all(&notification.subject(), memory.at_ns, now_ns);
+                let may_be_known =
+                    *known || !silences.covers_all(&notification.subject(), memory.at_ns, now_ns);
                 self.held.insert(notification.id, Held { notification, is_queued: false, may_be_known });
                 continue;
             }
@@ -298,7 +299,9 @@ impl Desk {
         let newest = self.queue.newest(id).map(|newest| newest.status);
         match notification.status {
             Status::Firing if newest == Some(Status::Retracted) => self.supersede(id),
-            Status::Firing if newest.is_none() && !self.busy.contains_key(&id) && self.knows(&notification) => {
+            Status::Firing
+                if newest.is_none() && !self.busy.contains_key(&id) && self.knows(&notification) =>
+            {
                 return end(notification, &counters.duplicate);
             }
             Status::Retracted if newest == Some(Status::Firing) => {

@@ -268,7 +268,11 @@ impl Running {
         let left = self.shared.desk.lock().waiting();
         if left > 0 {
             add(&self.shared.counters.left_at_stop, left);
-            tracing::warn!(receiver = self.shared.name, left, "alert transitions were not delivered before the stop");
+            tracing::warn!(
+                receiver = self.shared.name,
+                left,
+                "alert transitions were not delivered before the stop"
+            );
         }
         left
     }

@@ -107,7 +107,8 @@ impl Queue {
         self.superseded.remove(&number);
         if let Some(of_alert) = self.of_alert.get_mut(&notification.id) {
             // One in the middle is never taken: what goes for want of room is the oldest of its alert.
-            let _ = if of_alert.front() == Some(&number) { of_alert.pop_front() } else { of_alert.pop_back() };
+            let _ =
+                if of_alert.front() == Some(&number) { of_alert.pop_front() } else { of_alert.pop_back() };
             match of_alert.back() {
                 // With the newest gone, the one before it is the newest.
                 Some(newest) => self.superseded.remove(newest),

@@ -109,7 +109,8 @@ impl Opened {
         let store_at = |file: Option<PathBuf>| file.map_or_else(CursorStore::none, CursorStore::at);
         let mut cursor = store_at(place.file(&name, "cursor"));
         let mut found = cursor.load().map_err(|e| wrong(e.to_string()))?;
-        let before = place.before().filter(|file| found == Stored::Nothing && name == "webhook" && file.exists());
+        let before =
+            place.before().filter(|file| found == Stored::Nothing && name == "webhook" && file.exists());
         if before.is_some() {
             found = store_at(before.clone()).load().map_err(|e| wrong(e.to_string()))?;
         }
@@ -117,7 +118,11 @@ impl Opened {
             Stored::At(position) => position,
             Stored::Nothing => present,
             Stored::Damaged(why) => {
-                tracing::error!(receiver = name, why, "the position is damaged; everything in the log is told again");
+                tracing::error!(
+                    receiver = name,
+                    why,
+                    "the position is damaged; everything in the log is told again"
+                );
                 0
             }
         };
@@ -201,7 +206,8 @@ impl Receiver {
                 (kept.changes, kept.memory.desk) = (Some(changes), memory);
             }
             let written = serde_json::to_vec(&kept.memory).map_err(io::Error::from);
-            let written = written.and_then(|text| kept.file.as_ref().map_or(Ok(()), |file| replace(file, &text)));
+            let written =
+                written.and_then(|text| kept.file.as_ref().map_or(Ok(()), |file| replace(file, &text)));
             if let Err(error) = written {
                 tracing::warn!(receiver = name, %error, "a receiver's memory can't be stored; trying again");
                 kept.changes = None;

@@ -177,7 +177,8 @@ impl Silences {
     pub fn next_change(&self, now_ns: TimeNs) -> Option<TimeNs> {
         let inner = self.inner.read();
         let silences = inner.all().flat_map(|s| [s.starts_ns, s.ends_ns]);
-        let windows = self.maintenance.iter().flat_map(|m| m.around(now_ns)).flat_map(|(from, to)| [from, to]);
+        let windows =
+            self.maintenance.iter().flat_map(|m| m.around(now_ns)).flat_map(|(from, to)| [from, to]);
         silences.chain(windows).filter(|at_ns| *at_ns > now_ns).min()
     }
 
@@ -279,7 +280,9 @@ mod tests {
         let monday = [true, false, false, false, false, false, false];
         // From Monday, 22:00 at two hours before UTC, to Tuesday, 02:00 there.
         let night = window(monday, 22 * 3600, 2 * 3600, 2 * 3600);
-        for (hours, expected) in [(19, false), (20, true), (23, true), (24, false), (20 - 168, true), (44, false)] {
+        for (hours, expected) in
+            [(19, false), (20, true), (23, true), (24, false), (20 - 168, true), (44, false)]
+        {
             assert_eq!(night.holds(MONDAY + hours * HOUR), expected, "{hours}");
         }
         let whole_day = window([true; 7], 0, 24 * 3600, 0);

@@ -135,7 +135,9 @@ impl Webhook {
 
     async fn post_as_known(&self, entries: &[Entry], now_ns: TimeNs) -> Verdict {
         let (url, body) = match self.alertmanager.as_ref().filter(|_| self.is_alertmanager()) {
-            Some(base) => (below(base, "/api/v2/alerts"), alertmanager::payload(entries, now_ns, &self.style)),
+            Some(base) => {
+                (below(base, "/api/v2/alerts"), alertmanager::payload(entries, now_ns, &self.style))
+            }
             None => (self.url.clone(), payload::of_entries(entries)),
         };
         let mut request = self.with_host(self.client.post(url)).header(CONTENT_TYPE, "application/json");
@@ -155,7 +157,11 @@ impl Webhook {
         let request = self.client.get(below(base, "/api/v2/status")).timeout(self.timeout.min(PROBE_TIMEOUT));
         let probed = match self.with_host(request).send().await {
             Ok(response) if response.status() == StatusCode::OK => {
-                if says_alertmanager(response).await { Probed::Alertmanager } else { Probed::Other }
+                if says_alertmanager(response).await {
+                    Probed::Alertmanager
+                } else {
+                    Probed::Other
+                }
             }
             Err(error) if error.is_connect() => Probed::Down(told(&error)),
             Ok(_) | Err(_) => Probed::Other,

@@ -111,7 +111,8 @@ impl Consumer {
         let board = Arc::new(AlertBoard::new(wiring::rule_texts(settings), catalog.clone()));
         let Opened { keeper, found, outbox, checkpoints, journal_id } = open(settings, places)?;
         let door = wiring::intake(settings);
-        let intake = Arc::new(Intake::new(door, catalog.clone(), clock.clone(), keeper.clone(), telemetry.clone()));
+        let intake =
+            Arc::new(Intake::new(door, catalog.clone(), clock.clone(), keeper.clone(), telemetry.clone()));
         let restorer = Restorer {
             keeper: &keeper,
             checkpoints: checkpoints.as_ref(),
@@ -124,9 +125,9 @@ impl Consumer {
         let (engine, recovery) = restored.map_err(StartError::Journal)?;
         let (engine, recovery) = (Arc::new(engine), Arc::new(recovery));
         let silences = notifying::silences(settings, &places.cursors())?;
-        let said = notifying::Said { outbox: &outbox, board: &board, checkpoint_epoch: recovery.checkpoint_epoch };
-        let (receivers, running) =
-            notifying::start(settings, &places.cursors(), &clock, &silences, &said)?;
+        let said =
+            notifying::Said { outbox: &outbox, board: &board, checkpoint_epoch: recovery.checkpoint_epoch };
+        let (receivers, running) = notifying::start(settings, &places.cursors(), &clock, &silences, &said)?;
         let receivers = Arc::new(receivers);
         let sources = Sources { keeper: keeper.clone(), outbox: outbox.clone(), catalog: catalog.clone() };
         let used = settings.storage.used();
@@ -205,8 +206,18 @@ impl Consumer {
         let deadline = Instant::now() + within;
         let left = move || deadline.saturating_duration_since(Instant::now());
         self.intake.close();
-        let Consumer { engine, keeper, outbox, storages, upkeep, telemetry, threads, notifying, receivers, .. } =
-            self;
+        let Consumer {
+            engine,
+            keeper,
+            outbox,
+            storages,
+            upkeep,
+            telemetry,
+            threads,
+            notifying,
+            receivers,
+            ..
+        } = self;
         let drained = tokio::task::spawn_blocking(move || {
             let Threads { sealer, committer, outbox: outbox_thread, upkeep: upkeep_thread } = threads;
             // Lets go of a journal that can't be written.

@@ -165,7 +165,8 @@ pub(super) fn configs(settings: &Settings) -> Vec<ReceiverConfig> {
     });
     let external_url = settings.http.external_url.as_ref();
     let all = shorthand.iter().chain(&alerts.receivers).filter(|receiver| receiver.enabled);
-    let mut configs: Vec<ReceiverConfig> = all.flat_map(|receiver| of_receiver(receiver, external_url)).collect();
+    let mut configs: Vec<ReceiverConfig> =
+        all.flat_map(|receiver| of_receiver(receiver, external_url)).collect();
     for at in 1..configs.len() {
         // Of two addresses that differ in a letter that names can't have, one gets another name.
         while configs[..at].iter().any(|other| other.name == configs[at].name) {
@@ -200,7 +201,9 @@ fn named(name: &str, url: &HttpUrl) -> String {
     let address = url.as_str().split_once("://").map_or(url.as_str(), |(_, rest)| rest);
     let address = address.split(['?', '#']).next().unwrap_or_default();
     let address = address.rsplit_once('@').map_or(address, |(_, host)| host).trim_end_matches('/');
-    let letters = address.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':') { c } else { '_' });
+    let letters = address
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':') { c } else { '_' });
     format!("{name}@{}", letters.collect::<String>())
 }
 

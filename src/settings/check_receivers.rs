@@ -55,7 +55,8 @@ fn check_type(path: &str, receiver: &ReceiverSettings, report: &mut Report) {
     for key in ReceiverSettings::KEYS.iter().filter(|key| !has_key(receiver.kind, key)) {
         let given = format!("{path}.{key}");
         let below = format!("{given}.");
-        let is_given = report.origins.is_given(&given) || report.origins.keys().any(|key| key.starts_with(&below));
+        let is_given =
+            report.origins.is_given(&given) || report.origins.keys().any(|key| key.starts_with(&below));
         if is_given {
             let text = format!("expected no {key}, as {path}.type is {}", receiver.kind);
             report.conflict(&[&given], text);
@@ -75,7 +76,9 @@ fn check_places(path: &str, receiver: &ReceiverSettings, report: &mut Report) {
     let (key, what) = match receiver.kind {
         ReceiverKind::Command if receiver.command.is_empty() => ("command", "a program to run"),
         ReceiverKind::Webhook if receiver.url.is_none() => ("url", "an address"),
-        ReceiverKind::Alertmanager if receiver.addresses().next().is_none() => ("url", "an address, in url or urls"),
+        ReceiverKind::Alertmanager if receiver.addresses().next().is_none() => {
+            ("url", "an address, in url or urls")
+        }
         _ => return check_addresses(path, receiver, report),
     };
     report.conflict(&[&format!("{path}.{key}"), path], format!("expected {what}, found none"));

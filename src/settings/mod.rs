@@ -59,13 +59,14 @@ pub use report::{Origin, Origins, Problem, SettingsErrors};
 
 pub use alerts::{AlertsSettings, Operator, RuleSettings};
 pub use bus::{BusKind, BusSettings, EmbeddedBusSettings, Framing, Transport};
+pub use check_receivers::SHORTHAND;
 pub use collection::{Application, CollectionSettings, CommandSettings, ScrapeSettings};
 pub use http::{DedupSettings, HttpSettings, IngestSettings};
 pub use journal::{Durability, JournalSettings, WhenFull};
-pub use check_receivers::SHORTHAND;
 pub use performance::PerformanceSettings;
 pub use receivers::{
-    AlertMatchSettings, Day, MaintenanceSettings, ReceiverKind, ReceiverSettings, SilenceSettings, TlsSettings,
+    AlertMatchSettings, Day, MaintenanceSettings, ReceiverKind, ReceiverSettings, SilenceSettings,
+    TlsSettings,
 };
 pub use service::{Level, LogFormat, LoggingSettings, Mode, ServiceSettings};
 pub use statsd::StatsdSettings;

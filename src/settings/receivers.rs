@@ -375,10 +375,8 @@ const OFFSET: Scalar<i32, &str> = form(
 
 /// Seconds after midnight of `HH:MM` or `HH:MM:SS`; `24:00` is the end of the day.
 fn seconds_of(text: &str) -> Option<u32> {
-    let parts: Vec<u32> = text
-        .split(':')
-        .map(|part| (part.len() == 2).then(|| part.parse().ok())?)
-        .collect::<Option<_>>()?;
+    let parts: Vec<u32> =
+        text.split(':').map(|part| (part.len() == 2).then(|| part.parse().ok())?).collect::<Option<_>>()?;
     let (hours, minutes, seconds) = match parts.as_slice() {
         [hours, minutes] => (*hours, *minutes, 0),
         [hours, minutes, seconds] => (*hours, *minutes, *seconds),

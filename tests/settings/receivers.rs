@@ -37,13 +37,17 @@ alerts:
 
 #[test]
 fn every_key_is_read_and_printed_so_that_it_reads_back() {
-    let (settings, origins) = load_flagged(FULL, &[], Flags::default()).unwrap_or_else(|told| panic!("{told}"));
+    let (settings, origins) =
+        load_flagged(FULL, &[], Flags::default()).unwrap_or_else(|told| panic!("{told}"));
     let alerts = &settings.alerts;
     let [pager, am, run] = alerts.receivers.as_slice() else { panic!("three receivers") };
     assert_eq!((pager.kind, pager.enabled, pager.timeout), (ReceiverKind::Webhook, false, seconds(3)));
     assert_eq!(pager.hmac_secret.as_ref().map(|secret| secret.reveal()), Some("hush4"));
     assert_eq!(pager.headers["Authorization"].reveal(), "hush3");
-    assert_eq!((pager.wanted.rules.as_slice(), pager.wanted.severities.len()), (&["high_*".to_string()][..], 2));
+    assert_eq!(
+        (pager.wanted.rules.as_slice(), pager.wanted.severities.len()),
+        (&["high_*".to_string()][..], 2)
+    );
     assert_eq!((pager.group_wait, pager.group_interval), (seconds(30), seconds(300)));
     assert_eq!((pager.repeat_interval, pager.queue_len_max), (seconds(4 * 3600), 5));
     assert_eq!((am.addresses().count(), am.resend_delay, am.queue_len_max), (2, seconds(30), 77));
@@ -52,12 +56,19 @@ fn every_key_is_read_and_printed_so_that_it_reads_back() {
     let silence = &alerts.silences[0];
     assert_eq!(silence.ends_at_ns - silence.starts_at_ns.expect("it is given"), 3 * hour_ns);
     let [night, always] = alerts.maintenance.as_slice() else { panic!("two windows") };
-    assert_eq!((night.days.as_slice(), night.from_s, night.to_s), (&[Day::Saturday, Day::Sunday][..], 81_000, 14_405));
+    assert_eq!(
+        (night.days.as_slice(), night.from_s, night.to_s),
+        (&[Day::Saturday, Day::Sunday][..], 81_000, 14_405)
+    );
     assert_eq!((night.offset_s, always.days.len(), always.to_s), (-9000, 7, 86_400));
 
     let printed = settings::print(&settings, &origins);
     assert!(!printed.contains("hush1") && !printed.contains("hush2"), "{printed}");
-    assert!(!printed.contains("hush3") && !printed.contains("hush4") && !format!("{settings:?}").contains("hush4"));
+    assert!(
+        !printed.contains("hush3")
+            && !printed.contains("hush4")
+            && !format!("{settings:?}").contains("hush4")
+    );
     let mut again = loaded(&printed, &[]);
     let mut masked = settings.clone();
     for settings in [&mut again, &mut masked] {
@@ -100,7 +111,8 @@ const TYPED: &[(&str, &str)] = &[
 fn each_type_takes_the_keys_that_it_has() {
     for word in ReceiverKind::WORDS {
         let kind = ReceiverKind::from_word(word).expect("it is one of its words");
-        let place = if kind == ReceiverKind::Command { ("command", "[ x ]") } else { ("url", "\"http://x/\"") };
+        let place =
+            if kind == ReceiverKind::Command { ("command", "[ x ]") } else { ("url", "\"http://x/\"") };
         for (key, value) in TYPED {
             let mut keys = vec![("name", "r"), ("type", *word), (*key, *value)];
             if *key != place.0 {
@@ -123,7 +135,10 @@ fn each_type_takes_the_keys_that_it_has() {
 #[test]
 fn mistakes() {
     for (alerts, expected) in [
-        ("receivers: [ { type: webhook, url: \"http://a/\" } ]", "1:24: alerts.receivers[0].name: expected this key, found none"),
+        (
+            "receivers: [ { type: webhook, url: \"http://a/\" } ]",
+            "1:24: alerts.receivers[0].name: expected this key, found none",
+        ),
         (
             "receivers: [ { name: \"a b\", type: webhook, url: \"http://a/\" } ]",
             "1:32: alerts.receivers[0].name: expected a name of up to 64 letters, digits, - and _, found \"a b\"",
@@ -132,15 +147,21 @@ fn mistakes() {
             "receivers: [ { name: a, type: webhok } ]",
             "1:41: alerts.receivers[0].type: expected one of webhook, alertmanager, command, found webhok; did you mean webhook?",
         ),
-        ("receivers: [ { name: a, type: webhook } ]", "1:24: alerts.receivers[0]: expected an address, found none"),
+        (
+            "receivers: [ { name: a, type: webhook } ]",
+            "1:24: alerts.receivers[0]: expected an address, found none",
+        ),
         (
             "receivers: [ { name: a, type: alertmanager } ]",
             "1:24: alerts.receivers[0]: expected an address, in url or urls, found none",
         ),
-        ("receivers: [ { name: a, type: command } ]", "1:24: alerts.receivers[0]: expected a program to run, found none"),
+        (
+            "receivers: [ { name: a, type: command } ]",
+            "1:24: alerts.receivers[0]: expected a program to run, found none",
+        ),
         (
             "receivers: [ { name: a, type: command, command: x }, { name: a, type: command, command: x } ]",
-            "1:70: alerts.receivers[1].name: expected names that differ, found \"a\" twice",
+            "1:72: alerts.receivers[1].name: expected names that differ, found \"a\" twice",
         ),
         (
             "webhook_url: \"http://a/\", receivers: [ { name: webhook, type: command, command: x } ]",
@@ -156,15 +177,15 @@ fn mistakes() {
         ),
         (
             "receivers: [ { name: a, type: webhook, url: \"http://a/\", group_by: [ host ] } ]",
-            "1:79: alerts.receivers[0].group_by[0]: expected rule, severity, service, metric or tag.NAME, found host",
+            "1:80: alerts.receivers[0].group_by[0]: expected rule, severity, service, metric or tag.NAME, found host",
         ),
         (
             "receivers: [ { name: a, type: webhook, url: \"http://a/\", group_interval: 2m, repeat_interval: 1m } ]",
-            "1:104: alerts.receivers[0].repeat_interval: expected at least group_interval, 2m, found 1m",
+            "1:105: alerts.receivers[0].repeat_interval: expected at least group_interval, 2m, found 1m",
         ),
         (
             "silences: [ { match: {}, ends_at: \"2026-01-01T00:00:00Z\" } ]",
-            "1:23: alerts.silences[0].match: expected at least one key, found none; for all alerts there is rule: \"*\"",
+            "1:32: alerts.silences[0].match: expected at least one key, found none; for all alerts there is rule: \"*\"",
         ),
         (
             "silences: [ { match: { rule: r }, ends_at: tomorrow } ]",
@@ -172,7 +193,7 @@ fn mistakes() {
         ),
         (
             "silences: [ { match: { rule: r }, starts_at: \"2026-01-02T00:00:00Z\", ends_at: \"2026-01-01T00:00:00Z\" } ]",
-            "1:90: alerts.silences[0].ends_at: expected a time after starts_at, found none after it",
+            "1:89: alerts.silences[0].ends_at: expected a time after starts_at, found none after it",
         ),
         (
             "maintenance: [ { match: { rule: r }, from: \"25:00\", to: \"1:00\" } ]",

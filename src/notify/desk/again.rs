@@ -10,7 +10,11 @@ use crate::notify::{Notification, Status};
 
 impl Desk {
     /// What is told again: to an Alertmanager whatever is due, to others what still fires of a group.
-    pub(super) fn take_repeats(&mut self, now_ns: TimeNs, silences: &Silences) -> (Vec<Entry>, Option<GroupKey>) {
+    pub(super) fn take_repeats(
+        &mut self,
+        now_ns: TimeNs,
+        silences: &Silences,
+    ) -> (Vec<Entry>, Option<GroupKey>) {
         let mut group = None;
         let (mut ids, mut later) = (Vec::new(), Vec::new());
         if !self.to_alertmanager {
@@ -28,8 +32,7 @@ impl Desk {
                 continue;
             }
             let silenced = group.is_some() && silences.covers(&told.notification.subject(), now_ns);
-            if silenced || told.is_over(now_ns) || self.queue.newest(*id).is_some()
-            {
+            if silenced || told.is_over(now_ns) || self.queue.newest(*id).is_some() {
                 later.push(*id);
             } else if ids.len() < self.config.batch_len_max.max(1) {
                 ids.push(*id);
@@ -54,7 +57,8 @@ impl Desk {
         let Some(group) = self.groups.get(key) else { return };
         for id in &group.firing {
             if let Some(told) = self.told.get_mut(id)
-                && let Some(due_ns) = told.due_ns.filter(|due_ns| *due_ns > now_ns && *due_ns - now_ns <= soon_ns)
+                && let Some(due_ns) =
+                    told.due_ns.filter(|due_ns| *due_ns > now_ns && *due_ns - now_ns <= soon_ns)
             {
                 self.again.remove(&(due_ns, *id));
                 self.again.insert((now_ns, *id));
@@ -89,7 +93,12 @@ impl Desk {
     }
 
     /// Notes what the receiver knows now. An Alertmanager is told again of what was given up.
-    pub(super) fn note(&mut self, Entry { notification, fired_ns, is_over, .. }: Entry, outcome: Outcome, now_ns: TimeNs) {
+    pub(super) fn note(
+        &mut self,
+        Entry { notification, fired_ns, is_over, .. }: Entry,
+        outcome: Outcome,
+        now_ns: TimeNs,
+    ) {
         let id = notification.id;
         let status = notification.status;
         if status == Status::Firing {

@@ -187,7 +187,8 @@ impl Desk {
             Label::Tag(name) => notification.target.tag(name).unwrap_or_default().to_string(),
         };
         // Quoted, so that two different groups never have one key.
-        let values: Vec<String> = self.config.group_by.iter().map(|label| format!("{:?}", value(label))).collect();
+        let values: Vec<String> =
+            self.config.group_by.iter().map(|label| format!("{:?}", value(label))).collect();
         values.join(",").into()
     }
 }

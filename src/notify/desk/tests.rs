@@ -273,7 +273,15 @@ fn a_receiver_that_turns_out_to_be_an_alertmanager() {
 fn silence(rule: &str, from_s: i64, to_s: i64) -> Silence {
     let wanted = AlertMatcher { rules: vec![rule.into()], ..Default::default() };
     let (starts_ns, ends_ns, is_configured) = (at(from_s), at(to_s), false);
-    Silence { id: "s".into(), wanted, starts_ns, ends_ns, created_by: "".into(), comment: "".into(), is_configured }
+    Silence {
+        id: "s".into(),
+        wanted,
+        starts_ns,
+        ends_ns,
+        created_by: "".into(),
+        comment: "".into(),
+        is_configured,
+    }
 }
 
 #[test]
@@ -333,8 +341,10 @@ fn maintenance_windows_hold_back_and_hold_repeats() {
     table.take(0, 1, FIRING);
     table.out(0);
     table.take(400, 2, FIRING);
-    let told: Vec<_> = (400..2500).flat_map(|now_s| table.out(now_s).into_iter().map(move |b| (now_s, b))).collect();
-    let expected = [(1800, vec![(2, FIRING)]), (1800, vec![(1, FIRING)]), (2400, vec![(1, FIRING), (2, FIRING)])];
+    let told: Vec<_> =
+        (400..2500).flat_map(|now_s| table.out(now_s).into_iter().map(move |b| (now_s, b))).collect();
+    let expected =
+        [(1800, vec![(2, FIRING)]), (1800, vec![(1, FIRING)]), (2400, vec![(1, FIRING), (2, FIRING)])];
     assert_eq!(told, expected);
     // To an Alertmanager what it knows stays alive, or it would let it go.
     table.desk.speaks_to(true, at(2500));
@@ -365,7 +375,8 @@ fn several_batches_never_hold_one_alert_twice() {
     }
     let next = |table: &mut Table| table.desk.next(at(0), &table.silences).map(|b| b.entries[0].clone());
     let first = next(&mut table).unwrap();
-    let ids: Vec<u128> = [next(&mut table), next(&mut table)].into_iter().flatten().map(|e| e.notification.id).collect();
+    let ids: Vec<u128> =
+        [next(&mut table), next(&mut table)].into_iter().flatten().map(|e| e.notification.id).collect();
     assert_eq!((ids, next(&mut table)), (vec![2, 3], None));
     table.desk.settle(vec![first], false, Outcome::Delivered, at(1));
     table.desk.landed(Some("".into()), true, at(1));

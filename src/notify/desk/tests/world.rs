@@ -206,7 +206,8 @@ impl World {
 
     /// What the receiver takes to fire: what it was told last of each alert.
     fn believed(&self) -> BTreeSet<u128> {
-        let last: BTreeMap<u128, Status> = self.taken.iter().map(|((id, status, _), _)| (*id, *status)).collect();
+        let last: BTreeMap<u128, Status> =
+            self.taken.iter().map(|((id, status, _), _)| (*id, *status)).collect();
         last.into_iter().filter(|(_, status)| *status == FIRING).map(|(id, _)| id).collect()
     }
 }
@@ -251,7 +252,8 @@ fn lived(seed: u64, trouble: Trouble) -> World {
     world
 }
 
-const CALM: Trouble = Trouble { crashes: false, orderly: false, lost: false, silences: false, retractions: false };
+const CALM: Trouble =
+    Trouble { crashes: false, orderly: false, lost: false, silences: false, retractions: false };
 const SEEDS: u64 = 400;
 
 fn of(log: &[((u64, u32), Notification)], id: u128) -> Vec<Told> {
