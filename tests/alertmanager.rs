@@ -206,7 +206,12 @@ fn while_it_is_away_and_we_are_killed_every_transition_waits() {
     println!("{} transitions, {} alerts sent, resends and all", seen.len(), taken.len());
     // What Alertmanager's own receiver heard: of what never ended, the beginning, once.
     let told = until("the newest", || {
-        Some(hook.told()).filter(|told| told.iter().any(|(host, ..)| host == "begins-after-the-kill"))
+        let is_there = |host: &str, status: &str, told: &[peers::Told]| {
+            told.iter().any(|(of, is, ..)| of == host && is == status)
+        };
+        Some(hook.told()).filter(|told| {
+            is_there("begins-after-the-kill", "firing", told) && is_there("ends-meanwhile", "resolved", told)
+        })
     });
     let stays: Vec<&str> = told.iter().filter(|(host, ..)| host == "stays").map(|(_, s, ..)| s.as_str()).collect();
     assert_eq!(stays, ["firing"], "{told:?}");

@@ -5,7 +5,7 @@
 //! - `ingest`, `influx`, `otlp`, `prometheus`: bodies in; `statsd`: datagrams
 //! - `raw`: raw samples out; `aggregate`, `windows`: windows out
 //! - `status`: health, status, storage, series, rejects; `exposition`: `/metrics`
-//! - `alerts`: rules, states, the webhook; `hostile`: what nobody should send
+//! - `alerts`: rules, states, the webhook; `silences`: silences, and receivers across restarts; `hostile`: what nobody should send
 
 #[path = "service/aggregate.rs"]
 mod aggregate;
@@ -28,6 +28,8 @@ mod raw;
 #[allow(dead_code, reason = "each file of tests uses its part")]
 #[path = "service/running.rs"]
 mod running;
+#[path = "service/silences.rs"]
+mod silences;
 #[path = "service/statsd.rs"]
 mod statsd;
 #[path = "service/status.rs"]

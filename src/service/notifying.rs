@@ -50,10 +50,14 @@ pub(super) fn start(
     for config in configs {
         let opened =
             Opened::open(config, clock.clone(), silences.clone(), place, present).map_err(|e| wrong(&e))?;
-        let mut told = Vec::new();
-        let firing = firing_at(opened.position(), said, |place, again| told.push((place, again)));
-        opened.resume(firing.map_err(|e| StartError::Journal(format!("what was said: {e}")))?);
-        for ((epoch, place), again) in told {
+        let settled = opened.position().epoch;
+        let mut told: Vec<(SaidAt, Notification)> = Vec::new();
+        let read = said.outbox.said(settled.min(said.checkpoint_epoch), |place, rule, moved| {
+            told.extend(said.board.told_again(rule, moved).map(|notification| (place, notification)));
+        });
+        read.map_err(|e| StartError::Journal(format!("what was said: {e}")))?;
+        opened.resume(firing_at(opened.position(), said.checkpoint_epoch, said.board.firing(), &told));
+        for ((epoch, place), again) in told.into_iter().filter(|((epoch, _), _)| *epoch > settled) {
             opened.tell_again(epoch, place, again);
         }
         opened.handed_over(present);
@@ -62,35 +66,36 @@ pub(super) fn start(
     Ok(Receivers::new(all))
 }
 
-/// The alerts that fired at a receiver's position; tells `again` of every transition behind its epoch. The table of
-/// alerts stands at the checkpoint, which may be before or behind that.
+/// Epoch of a transition, and its place in it.
+type SaidAt = (u64, u32);
+
+/// The alerts that fired at a receiver's position. Known are those that did at the checkpoint, which may be before or
+/// behind that, and all transitions behind the earlier of the two.
 fn firing_at(
     position: &Position,
-    said: &Said<'_>,
-    mut again: impl FnMut((u64, u32), Notification),
-) -> std::io::Result<Vec<Notification>> {
-    let (settled, checkpoint) = (position.epoch, said.checkpoint_epoch);
+    checkpoint_epoch: u64,
+    at_checkpoint: Vec<Notification>,
+    said: &[(SaidAt, Notification)],
+) -> Vec<Notification> {
     let mut firing: HashMap<u128, Notification> =
-        said.board.firing().into_iter().map(|alert| (alert.id, alert)).collect();
+        at_checkpoint.into_iter().map(|alert| (alert.id, alert)).collect();
     let mut seen: HashSet<u128> = HashSet::new();
-    said.outbox.said(settled.min(checkpoint), |(epoch, place), rule, moved| {
-        let Some(told) = said.board.told_again(rule, moved) else { return };
-        if epoch > settled {
-            // The table knows of it already: before its first transition the alert was the opposite.
-            if epoch <= checkpoint && seen.insert(told.id) {
-                step(&mut firing, &told, told.status != Status::Firing);
+    for ((epoch, place), told) in said {
+        if *epoch > position.epoch {
+            // The checkpoint knows of it already: before its first transition the alert was the opposite.
+            if *epoch <= checkpoint_epoch && seen.insert(told.id) {
+                step(&mut firing, told, told.status != Status::Firing);
             }
-            if position.ahead.get(&epoch).is_some_and(|places| places.contains(&place)) {
-                step(&mut firing, &told, told.status == Status::Firing);
+            if position.ahead.get(epoch).is_some_and(|places| places.contains(place)) {
+                step(&mut firing, told, told.status == Status::Firing);
             }
-            again((epoch, place), told);
-        } else if epoch > checkpoint {
-            step(&mut firing, &told, told.status == Status::Firing);
+        } else if *epoch > checkpoint_epoch {
+            step(&mut firing, told, told.status == Status::Firing);
         }
-    })?;
+    }
     let mut firing: Vec<Notification> = firing.into_values().collect();
     firing.sort_by_key(|alert| (alert.time_ns, alert.id));
-    Ok(firing)
+    firing
 }
 
 fn step(firing: &mut HashMap<u128, Notification>, told: &Notification, fires: bool) {
@@ -250,5 +255,105 @@ fn desk(receiver: &ReceiverSettings) -> DeskConfig {
             ReceiverKind::Webhook | ReceiverKind::Command => defaults.batch_len_max,
         },
         in_flight_max: receiver.concurrency_max,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use operators::series::Target;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::notify::receipt::Receipt;
+
+    fn told(id: u128, status: Status, time_ns: i64) -> Notification {
+        Notification {
+            id,
+            rule: "r".into(),
+            target: Arc::new(Target::new("s", [])),
+            metric: "m".into(),
+            severity: "warning".into(),
+            message: "".into(),
+            value: 1.0,
+            threshold: 0.0,
+            time_ns,
+            started_ns: time_ns,
+            status,
+            receipt: Receipt::default(),
+        }
+    }
+
+    /// What fires after the transitions that `is_in` picks, from the first on.
+    fn naive(log: &[(SaidAt, Notification)], is_in: impl Fn(&SaidAt) -> bool) -> Vec<Notification> {
+        let mut firing = std::collections::BTreeMap::new();
+        for (_, told) in log.iter().filter(|(place, _)| is_in(place)) {
+            match told.status {
+                Status::Firing => firing.insert(told.id, told.clone()),
+                _ => firing.remove(&told.id),
+            };
+        }
+        firing.into_values().collect()
+    }
+
+    proptest! {
+        /// Each step turns one of five alerts around; what is settled ahead is the beginning of each alert's rest.
+        #[test]
+        fn what_fired_at_a_position(
+            steps in prop::collection::vec((0_u128..5, any::<bool>(), any::<bool>()), 0..40),
+            settled in 0_u64..30,
+            checkpoint in 0_u64..30,
+            ahead_of in prop::collection::vec(0_usize..4, 5),
+        ) {
+            let (mut log, mut epoch, mut place) = (Vec::new(), 1, 0);
+            for (at, (id, is_next, is_retracted)) in steps.into_iter().enumerate() {
+                (epoch, place) = if is_next { (epoch + 1, 0) } else { (epoch, place + 1) };
+                let fires = naive(&log, |_| true).iter().any(|alert| alert.id == id);
+                let end = if is_retracted { Status::Retracted } else { Status::Resolved };
+                log.push(((epoch, place), told(id, if fires { end } else { Status::Firing }, at as i64)));
+            }
+            let mut position = Position { epoch: settled, ..Position::default() };
+            for (id, count) in ahead_of.iter().enumerate() {
+                let rest = log.iter().filter(|((epoch, _), told)| *epoch > settled && told.id == id as u128);
+                for ((epoch, place), _) in rest.take(*count) {
+                    position.ahead.entry(*epoch).or_default().insert(*place);
+                }
+            }
+            let known: Vec<_> = log.iter().filter(|((epoch, _), _)| *epoch > settled.min(checkpoint)).cloned().collect();
+            let at_checkpoint = naive(&log, |(epoch, _)| *epoch <= checkpoint);
+            let ids = |alerts: Vec<Notification>| {
+                let mut ids: Vec<u128> = alerts.iter().map(|alert| alert.id).collect();
+                ids.sort_unstable();
+                ids
+            };
+            let is_settled = |(epoch, place): &SaidAt| {
+                *epoch <= settled || position.ahead.get(epoch).is_some_and(|places| places.contains(place))
+            };
+            let found = firing_at(&position, checkpoint, at_checkpoint, &known);
+            prop_assert!(found.iter().all(|alert| alert.status == Status::Firing));
+            prop_assert_eq!(ids(found), ids(naive(&log, is_settled)));
+        }
+    }
+
+    #[test]
+    fn addresses_of_one_receiver_have_names_of_their_own() {
+        let url = |text: &str| HttpUrl::parse(text).unwrap();
+        let receiver = ReceiverSettings {
+            name: "am".into(),
+            kind: ReceiverKind::Alertmanager,
+            urls: ["http://u:p@a:9093", "https://a:9093/", "http://b/am?x=1"].map(url).to_vec(),
+            ..ReceiverSettings::default()
+        };
+        let mut settings = Settings::default();
+        settings.alerts.receivers.push(receiver.clone());
+        let names = |settings: &Settings| -> Vec<String> { configs(settings).into_iter().map(|c| c.name).collect() };
+        assert_eq!(names(&settings), ["am@a:9093", "am@a:9093_", "am@b_am"]);
+        settings.alerts.receivers[0].urls.truncate(1);
+        assert_eq!(names(&settings), ["am"]);
+        settings.alerts.webhook_url = Some(url("http://h/"));
+        assert_eq!(names(&settings), ["webhook", "am"]);
+        settings.alerts.receivers[0].enabled = false;
+        assert_eq!(names(&settings), ["webhook"]);
+        settings.alerts.enabled = false;
+        assert!(names(&settings).is_empty());
     }
 }
