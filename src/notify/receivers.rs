@@ -296,3 +296,91 @@ impl AllRunning {
         tasks.join_all().await.into_iter().sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::notify::config::Channel;
+    use crate::notify::matcher::AlertMatcher;
+    use crate::notify::tests::{NOON_NS, notification};
+
+    /// A program that takes everything, or never anything.
+    fn config(name: &str, takes: bool) -> ReceiverConfig {
+        let program = if takes { "/bin/true" } else { "/bin/false" };
+        let mut config = ReceiverConfig { name: name.into(), ..ReceiverConfig::default() };
+        config.channel = Channel::Command(vec![program.into()]);
+        config.desk.wanted = AlertMatcher { rules: vec!["high_*".into()], ..AlertMatcher::default() };
+        config
+    }
+
+    fn open(config: ReceiverConfig, place: &Place, present: u64) -> Opened {
+        Opened::open(config, Arc::new(|| NOON_NS), Arc::default(), place, present).unwrap()
+    }
+
+    async fn eventually(what: &str, done: impl Fn() -> bool) {
+        let began = Instant::now();
+        while !done() {
+            assert!(began.elapsed() < Duration::from_secs(20), "waited too long: {what}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn positions_begin_at_the_present_and_end_with_their_receivers() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place(Some(folder.path().into()));
+        let at = |file: &str| CursorStore::at(folder.path().join(file));
+        assert!(place.forget_others(&[]).is_ok(), "there is no folder yet");
+        // Where the one receiver was that there used to be, the one of its name goes on.
+        at("notifier.cursor").store(7).unwrap();
+        assert_eq!(open(config("webhook", true), &place, 10).position().epoch, 7);
+        assert_eq!(at("notifier.cursor").load().unwrap(), Stored::Nothing);
+        assert_eq!(at("receivers/webhook.cursor").load().unwrap(), Stored::At(7));
+        assert_eq!(open(config("other", true), &place, 10).position().epoch, 10);
+        assert_eq!(open(config("other", true), &place, 20).position().epoch, 10, "known from its first moment");
+        place.forget_others(&["webhook"]).unwrap();
+        assert_eq!(open(config("other", true), &place, 20).position().epoch, 20);
+        assert_eq!(open(config("webhook", true), &place, 20).position().epoch, 7);
+        std::fs::write(folder.path().join("receivers/webhook.cursor"), "{").unwrap();
+        assert_eq!(open(config("webhook", true), &place, 20).position().epoch, 0, "rather all again than none");
+    }
+
+    #[tokio::test]
+    async fn what_is_settled_is_not_told_again_in_whatever_order_that_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place(Some(folder.path().into()));
+        let opened = vec![open(config("takes", true), &place, 10), open(config("fails", false), &place, 10)];
+        let (receivers, running) = Receivers::new(opened);
+        receivers.tell(11, 4, &notification(1));
+        // Not for them: settled at once, ahead of the other.
+        receivers.tell(13, 2, &Notification { rule: "low".into(), ..notification(2) });
+        receivers.handed_over(14);
+        eventually("one has taken it", || receivers.0[0].receipts.settled() == 14).await;
+        assert_eq!(receivers.settled(), Some(10), "the other has not");
+        receivers.store();
+        drop((receivers, running));
+
+        assert_eq!(open(config("takes", true), &place, 20).position(), &Position { epoch: 14, ..Position::default() });
+        let fails = open(config("fails", false), &place, 20);
+        assert_eq!(fails.position(), &Position { epoch: 10, ahead: [(13, [2].into())].into() });
+        fails.tell_again(11, 4, notification(1));
+        fails.tell_again(13, 2, notification(2));
+        fails.handed_over(14);
+        let notified = fails.receiver.notifier.counters().snapshot()[0];
+        assert_eq!((notified, fails.receiver.notifier.waiting()), (("notified", 1), 1));
+        // A memory that makes no sense costs what it knew beyond the position.
+        std::fs::write(folder.path().join("receivers/fails.memory"), "{").unwrap();
+        assert_eq!(open(config("fails", false), &place, 20).position(), &Position { epoch: 10, ..Position::default() });
+    }
+
+    #[test]
+    fn without_receivers_nothing_is_held_back() {
+        let receivers = Receivers::default();
+        receivers.tell(1, 0, &notification(1));
+        receivers.handed_over(1);
+        receivers.store();
+        assert_eq!((receivers.settled(), receivers.figures().len()), (None, 0));
+    }
+}

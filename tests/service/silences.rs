@@ -7,7 +7,7 @@ use crate::running::{Running, at, names, until};
 
 fn settings(alerts: &str) -> String {
     format!(
-        "storage: {{ type: none }}\nalerts:\n{alerts}\n  rules:\n    \
+        "storage: {{ type: none }}\nalerts:\n  stale: 1d\n{alerts}\n  rules:\n    \
          - {{ name: hot, metric: temperature, operator: \">\", threshold: 50 }}\n    \
          - {{ name: humid, metric: humidity, operator: \">\", threshold: 50, severity: critical }}\n"
     )
