@@ -94,7 +94,10 @@ fn alertmanager_receives_deduplicates_and_resolves() {
     assert_eq!(alert["labels"], labels);
     assert_eq!(alert["startsAt"], rfc3339(began_ms));
     assert_eq!(alert["annotations"]["message"], "It is hot");
-    assert_eq!((&alert["annotations"]["value"], &alert["annotations"]["threshold"]), (&object!("90.5"), &object!("50")));
+    assert_eq!(
+        (&alert["annotations"]["value"], &alert["annotations"]["threshold"]),
+        (&object!("90.5"), &object!("50"))
+    );
     let link = "https://metrics.example/api/v1/metrics/aggregate?metric=temperature&service=rack";
     assert_eq!(alert["generatorURL"], link);
     until("the second one has them, too", || (second.alerts().len() == 3).then_some(()));
@@ -111,11 +114,17 @@ fn alertmanager_receives_deduplicates_and_resolves() {
     }
     let told = until("three resolved", || Some(hook.told()).filter(|told| told.len() == 6));
     for host in ["h1", "h2", "h3"] {
-        let of: Vec<_> = told.iter().filter(|(of, ..)| of == host).map(|(_, status, ..)| status.as_str()).collect();
+        let of: Vec<_> =
+            told.iter().filter(|(of, ..)| of == host).map(|(_, status, ..)| status.as_str()).collect();
         assert_eq!(of, ["firing", "resolved"]);
     }
-    let ends: BTreeSet<&str> = told.iter().filter(|(_, s, ..)| s == "resolved").map(|(.., end)| end.as_str()).collect();
-    assert_eq!(ends, [rfc3339(began_ms + 2500).as_str()].into(), "the end of the breach, not that of the news");
+    let ends: BTreeSet<&str> =
+        told.iter().filter(|(_, s, ..)| s == "resolved").map(|(.., end)| end.as_str()).collect();
+    assert_eq!(
+        ends,
+        [rfc3339(began_ms + 2500).as_str()].into(),
+        "the end of the breach, not that of the news"
+    );
     until("none is left", || (first.alerts().is_empty() && second.alerts().is_empty()).then_some(()));
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(hook.told().len(), 6, "nor is that told twice");
@@ -213,8 +222,10 @@ fn while_it_is_away_and_we_are_killed_every_transition_waits() {
             is_there("begins-after-the-kill", "firing", told) && is_there("ends-meanwhile", "resolved", told)
         })
     });
-    let stays: Vec<&str> = told.iter().filter(|(host, ..)| host == "stays").map(|(_, s, ..)| s.as_str()).collect();
+    let stays: Vec<&str> =
+        told.iter().filter(|(host, ..)| host == "stays").map(|(_, s, ..)| s.as_str()).collect();
     assert_eq!(stays, ["firing"], "{told:?}");
-    let ends: Vec<&str> = told.iter().filter(|(_, s, ..)| s == "resolved").map(|(host, ..)| host.as_str()).collect();
+    let ends: Vec<&str> =
+        told.iter().filter(|(_, s, ..)| s == "resolved").map(|(host, ..)| host.as_str()).collect();
     assert_eq!(ends, ["ends-meanwhile"], "{told:?}");
 }

@@ -48,7 +48,8 @@ fn start(http: HttpConfig) -> (Notifier, Running) {
         jitter_seed: Some(1),
         ..ReceiverConfig::default()
     };
-    Notifier::start(config, wall_clock(), Arc::new(Silences::default())).unwrap_or_else(|error| panic!("{error}"))
+    Notifier::start(config, wall_clock(), Arc::new(Silences::default()))
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
@@ -59,7 +60,8 @@ async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-const STATUS: &str = r#"{"cluster": {"status": "ready", "peers": []}, "versionInfo": {"version": "0.28.0"}, "uptime": ""}"#;
+const STATUS: &str =
+    r#"{"cluster": {"status": "ready", "peers": []}, "versionInfo": {"version": "0.28.0"}, "uptime": ""}"#;
 
 /// Answers as Alertmanager from 0.27 on does.
 fn as_alertmanager(line: &str) -> (u16, &'static str) {
@@ -95,10 +97,14 @@ async fn an_alertmanager_is_recognised_at_any_time() {
     // Another server takes its place: after the first refusal it is asked what it is, and nothing is lost.
     server.answer_with(as_another);
     notifier.notify(notification(2, Status::Firing));
-    eventually("taken by the other", || posts(&server).iter().any(|s| s.line == "POST /am/api/v1/alerts")).await;
+    eventually("taken by the other", || posts(&server).iter().any(|s| s.line == "POST /am/api/v1/alerts"))
+        .await;
     eventually("known", || !notifier.is_alertmanager() && notifier.waiting() == 0).await;
     let last = posts(&server).pop().expect("there are some");
-    assert_eq!((&last.line[..], &last.body["alerts"][0]["id"]), ("POST /am/api/v1/alerts", &format!("{:032x}", 2).into()));
+    assert_eq!(
+        (&last.line[..], &last.body["alerts"][0]["id"]),
+        ("POST /am/api/v1/alerts", &format!("{:032x}", 2).into())
+    );
 
     // And back, by the 410.
     server.answer_with(as_alertmanager);
@@ -145,7 +151,8 @@ async fn headers_and_signature_go_with_every_request() {
     let header = |name: &str| seen.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str());
     assert_eq!((header("authorization"), header("x-team")), (Some("Bearer hush"), Some("a")));
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"key");
-    let signature = header("x-signature-256").and_then(|text| text.strip_prefix("sha256=")).expect("a signature");
+    let signature =
+        header("x-signature-256").and_then(|text| text.strip_prefix("sha256=")).expect("a signature");
     let bytes: Vec<u8> = (0..signature.len())
         .step_by(2)
         .map(|at| u8::from_str_radix(&signature[at..at + 2], 16).expect("hexadecimal digits"))
@@ -185,14 +192,16 @@ async fn tls_with_a_ca_a_name_and_a_certificate_of_our_own() {
         notifier.notify(notification(1, Status::Firing));
         eventually(what, || {
             let counters = notifier.counters().snapshot();
-            let counted = |name: &str| counters.iter().find(|(n, _)| *n == name).map_or(0, |(_, count)| *count);
+            let counted =
+                |name: &str| counters.iter().find(|(n, _)| *n == name).map_or(0, |(_, count)| *count);
             if works { counted("delivered") == 1 } else { counted("retries") >= 2 }
         })
         .await;
         assert_eq!(server.seen().len() - before, usize::from(works), "{what}");
         running.stop(Duration::ZERO).await;
     }
-    let host = server.seen()[0].headers.iter().find(|(name, _)| name == "host").map(|(_, value)| value.clone());
+    let host =
+        server.seen()[0].headers.iter().find(|(name, _)| name == "host").map(|(_, value)| value.clone());
     assert_eq!(host, Some(server.address().to_string()), "the host that is meant");
 }
 

@@ -339,12 +339,20 @@ mod tests {
         assert_eq!(at("notifier.cursor").load().unwrap(), Stored::Nothing);
         assert_eq!(at("receivers/webhook.cursor").load().unwrap(), Stored::At(7));
         assert_eq!(open(config("other", true), &place, 10).position().epoch, 10);
-        assert_eq!(open(config("other", true), &place, 20).position().epoch, 10, "known from its first moment");
+        assert_eq!(
+            open(config("other", true), &place, 20).position().epoch,
+            10,
+            "known from its first moment"
+        );
         place.forget_others(&["webhook"]).unwrap();
         assert_eq!(open(config("other", true), &place, 20).position().epoch, 20);
         assert_eq!(open(config("webhook", true), &place, 20).position().epoch, 7);
         std::fs::write(folder.path().join("receivers/webhook.cursor"), "{").unwrap();
-        assert_eq!(open(config("webhook", true), &place, 20).position().epoch, 0, "rather all again than none");
+        assert_eq!(
+            open(config("webhook", true), &place, 20).position().epoch,
+            0,
+            "rather all again than none"
+        );
     }
 
     #[tokio::test]
@@ -362,7 +370,10 @@ mod tests {
         receivers.store();
         drop((receivers, running));
 
-        assert_eq!(open(config("takes", true), &place, 20).position(), &Position { epoch: 14, ..Position::default() });
+        assert_eq!(
+            open(config("takes", true), &place, 20).position(),
+            &Position { epoch: 14, ..Position::default() }
+        );
         let fails = open(config("fails", false), &place, 20);
         assert_eq!(fails.position(), &Position { epoch: 10, ahead: [(13, [2].into())].into() });
         fails.tell_again(11, 4, notification(1));
@@ -372,7 +383,10 @@ mod tests {
         assert_eq!((notified, fails.receiver.notifier.waiting()), (("notified", 1), 1));
         // A memory that makes no sense costs what it knew beyond the position.
         std::fs::write(folder.path().join("receivers/fails.memory"), "{").unwrap();
-        assert_eq!(open(config("fails", false), &place, 20).position(), &Position { epoch: 10, ..Position::default() });
+        assert_eq!(
+            open(config("fails", false), &place, 20).position(),
+            &Position { epoch: 10, ..Position::default() }
+        );
     }
 
     #[test]

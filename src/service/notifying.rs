@@ -345,7 +345,8 @@ mod tests {
         };
         let mut settings = Settings::default();
         settings.alerts.receivers.push(receiver.clone());
-        let names = |settings: &Settings| -> Vec<String> { configs(settings).into_iter().map(|c| c.name).collect() };
+        let names =
+            |settings: &Settings| -> Vec<String> { configs(settings).into_iter().map(|c| c.name).collect() };
         assert_eq!(names(&settings), ["am@a:9093", "am@a:9093_", "am@b_am"]);
         settings.alerts.receivers[0].urls.truncate(1);
         assert_eq!(names(&settings), ["am"]);

@@ -46,7 +46,9 @@ impl Alertmanager {
     }
 
     fn wait(&self) {
-        crate::until("Alertmanager is ready", || ask(self.port, "/-/ready").filter(|(status, _)| *status == 200));
+        crate::until("Alertmanager is ready", || {
+            ask(self.port, "/-/ready").filter(|(status, _)| *status == 200)
+        });
     }
 
     pub fn port(&self) -> u16 {

@@ -25,7 +25,10 @@ fn sample(t: f64, host: &str, metric: &str, value: f64) -> Value {
 fn told(receiver: &Receiver) -> Vec<[String; 3]> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
     let alerts = receiver.wait(0);
-    alerts.iter().map(|alert| [text(&alert["name"]), text(&alert["tags"]["host"]), text(&alert["status"])]).collect()
+    alerts
+        .iter()
+        .map(|alert| [text(&alert["name"]), text(&alert["tags"]["host"]), text(&alert["status"])])
+        .collect()
 }
 
 fn told_of(receiver: &Receiver, count: usize) -> Vec<[String; 3]> {
@@ -87,9 +90,15 @@ fn silences_that_are_none_are_refused() {
     ));
     for (body, expected) in [
         (json!({"match": {"rule": "r"}}), "missing field `ends_at`"),
-        (json!({"match": {"rule": "r"}, "ends_at": "soon"}), "ends_at: expected an RFC 3339 time, found \"soon\""),
+        (
+            json!({"match": {"rule": "r"}, "ends_at": "soon"}),
+            "ends_at: expected an RFC 3339 time, found \"soon\"",
+        ),
         (json!({"match": {"rule": "r"}, "ends_at": at(-1.0)}), "ends_at: expected a time after"),
-        (json!({"match": {"rule": "r"}, "starts_at": at(9.0), "ends_at": at(9.0)}), "ends_at: expected a time after"),
+        (
+            json!({"match": {"rule": "r"}, "starts_at": at(9.0), "ends_at": at(9.0)}),
+            "ends_at: expected a time after",
+        ),
         (json!({"match": {}, "ends_at": at(9.0)}), "match: expected at least one key"),
         (json!({"match": {"hosts": "a"}, "ends_at": at(9.0)}), "unknown field `hosts`"),
         (json!({"match": {"rule": 7}, "ends_at": at(9.0)}), "expected a text or a list of texts"),
@@ -165,5 +174,8 @@ fn each_receiver_goes_on_where_it_was() {
     assert_eq!(told_of(&first, 3)[2], ["humid", "b", "resolved"]);
     assert_eq!(told_of(&second, 4)[3], ["humid", "b", "resolved"]);
     let figures = service.json("/status")["receivers"]["critical"].clone();
-    assert_eq!((&figures["notified"], &figures["delivered"], &figures["waiting"]), (&json!(1), &json!(1), &json!(0)));
+    assert_eq!(
+        (&figures["notified"], &figures["delivered"], &figures["waiting"]),
+        (&json!(1), &json!(1), &json!(0))
+    );
 }
