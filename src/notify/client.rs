@@ -162,7 +162,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let empty = folder.path().join("empty.pem");
         std::fs::write(&empty, "hush").unwrap();
-        let cases: [(fn(&mut HttpConfig, &Path), &str); 5] = [
+        type Change = fn(&mut HttpConfig, &Path);
+        let cases: [(Change, &str); 5] = [
             (|c, _| c.headers = vec![("a b".into(), "hush".into())], "expected a header's name"),
             (|c, p| c.ca_file = Some(p.into()), "expected certificates in PEM"),
             (|c, p| c.ca_file = Some(p.join("none")), "expected a file that can be read"),

@@ -26,7 +26,7 @@ const FIND_OUT_EVERY: Duration = Duration::from_secs(30);
 
 /// How the receiver is spoken to.
 pub(super) enum Channels {
-    Http(Webhook),
+    Http(Box<Webhook>),
     Command(Program),
 }
 
@@ -35,7 +35,7 @@ impl Channels {
         let name = format!("receiver {}", config.name);
         Ok(match &config.channel {
             Channel::Http(http) => {
-                Channels::Http(Webhook::new(http, config.timeout, config.desk.resend_ns, &name)?)
+                Channels::Http(Box::new(Webhook::new(http, config.timeout, config.desk.resend_ns, &name)?))
             }
             Channel::Command(argv) => Channels::Command(Program::new(argv, config.timeout, &name)?),
         })

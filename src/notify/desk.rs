@@ -343,7 +343,7 @@ impl Desk {
         if self.in_flight >= self.config.in_flight_max.max(1) {
             return None;
         }
-        let held = self.held.values().any(|held| !held.is_queued).then_some(self.looked.1);
+        let held = (!self.held.is_empty()).then_some(self.looked.1);
         let due = self.due.first().map(|(due_ns, _)| *due_ns);
         let again = self.again.first().map(|(due_ns, _)| *due_ns);
         [held, due, again].into_iter().flatten().min()

@@ -230,6 +230,9 @@ impl Receiver {
 #[derive(Default)]
 pub struct Receivers(Vec<Receiver>);
 
+/// What is counted: its name, whether it only grows, and its value.
+pub type Figure = (&'static str, bool, u64);
+
 /// The tasks of all of them.
 pub struct AllRunning(Vec<Running>);
 
@@ -262,8 +265,8 @@ impl Receivers {
         self.0.iter().for_each(Receiver::store);
     }
 
-    /// Name and figures of each, for `/metrics`: figure, whether it only grows, value.
-    pub fn figures(&self) -> Vec<(String, Vec<(&'static str, bool, u64)>)> {
+    /// Name and figures of each, for `/metrics`.
+    pub fn figures(&self) -> Vec<(String, Vec<Figure>)> {
         let figures = |receiver: &Receiver| {
             let notifier = &receiver.notifier;
             let counted = notifier.counters().snapshot().into_iter().map(|(name, value)| (name, true, value));

@@ -332,7 +332,7 @@ mod tests {
 
         let target = Target::new("s", []);
         let alert = |rule| Subject { rule, severity: "warning", target: &target };
-        assert_eq!(silences.covering(&alert("r"), 11), [second.clone()]);
+        assert_eq!(silences.covering(&alert("r"), 11), std::slice::from_ref(&second));
         assert_eq!(silences.covering(&alert("r"), 12), [second.clone(), third]);
         assert!(silences.covers_all(&alert("r"), 0, 19) && !silences.covers_all(&alert("r"), 0, 20));
         assert!(silences.covers(&alert("r"), 19) && !silences.covers(&alert("r"), 20));

@@ -1,6 +1,6 @@
 //! Receivers with an address: one attempt to post a batch, and what the answer means.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, SystemTime};
 
 use operators::sample::TimeNs;
@@ -28,8 +28,10 @@ pub(super) struct Webhook {
     style: Style,
     /// The address of an Alertmanager, as far as this may be one.
     alertmanager: Option<Url>,
-    /// [`UNKNOWN`], [`DOCUMENTED`] or [`ALERTMANAGER`].
+    /// [`UNKNOWN`], [`DOCUMENTED`] or [`ALERTMANAGER`]: what it was when it last said.
     known: AtomicU8,
+    /// It has failed since.
+    is_doubted: AtomicBool,
     /// Whether that is to be found out.
     is_probed: bool,
 }
@@ -88,6 +90,7 @@ impl Webhook {
             style: Style { resend_ns, external_url: config.external_url.clone() },
             alertmanager,
             known: AtomicU8::new(known),
+            is_doubted: AtomicBool::new(known == UNKNOWN),
             is_probed: known == UNKNOWN,
         })
     }
@@ -108,7 +111,7 @@ impl Webhook {
     /// Posts `entries` once. `now_ns` is the wall clock.
     pub(super) async fn post(&self, entries: &[Entry], now_ns: TimeNs) -> Verdict {
         let mut is_fresh = false;
-        if self.known.load(Ordering::Relaxed) == UNKNOWN {
+        if self.is_doubted.load(Ordering::Relaxed) {
             if let Probed::Down(reason) = self.probe().await {
                 return Verdict::Again { after: None, reason };
             }
@@ -128,7 +131,7 @@ impl Webhook {
             }
         }
         if self.is_probed && matches!(verdict, Verdict::Again { .. }) {
-            self.known.store(UNKNOWN, Ordering::Relaxed);
+            self.is_doubted.store(true, Ordering::Relaxed);
         }
         verdict
     }
@@ -169,9 +172,10 @@ impl Webhook {
         let known = match &probed {
             Probed::Alertmanager => ALERTMANAGER,
             Probed::Other => DOCUMENTED,
-            Probed::Down(_) => UNKNOWN,
+            Probed::Down(_) => return probed,
         };
         self.known.store(known, Ordering::Relaxed);
+        self.is_doubted.store(false, Ordering::Relaxed);
         probed
     }
 

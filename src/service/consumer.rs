@@ -100,7 +100,7 @@ impl Places {
 }
 
 impl Consumer {
-    /// Restores what the journal holds, and starts engine, storage and notifier. Must be called within a tokio
+    /// Restores what the journal holds, and starts engine, storages and receivers. Must be called within a tokio
     /// runtime.
     ///
     /// # Errors
@@ -132,22 +132,8 @@ impl Consumer {
         let sources = Sources { keeper: keeper.clone(), outbox: outbox.clone(), catalog: catalog.clone() };
         let used = settings.storage.used();
         let storages = Arc::new(Storages::start(used, &sources, places.kept_dir(), journal_id)?);
-        let known = storages.newest_cursor().max(outbox.log().appended());
-        if known > recovery.last_epoch {
-            tracing::error!(
-                journal = recovery.last_epoch,
-                known,
-                "the journal has lost epochs that were stored or told already; going on behind them"
-            );
-            intake.skip_to(known);
-        }
-        keeper.add_waker(Box::new({
-            let (storages, outbox) = (storages.clone(), outbox.clone());
-            move || {
-                storages.wake();
-                outbox.wake();
-            }
-        }));
+        skip_lost(&intake, &recovery, storages.newest_cursor().max(outbox.log().appended()));
+        wake_readers(&keeper, &storages, &outbox);
         let upkeep = Arc::new(Upkeep::new(
             wiring::upkeep(settings),
             checkpoints,
@@ -200,7 +186,7 @@ impl Consumer {
         })
     }
 
-    /// Stops in the order of the samples: door, journal, engine, outbox, storages, notifier, and a last checkpoint, so
+    /// Stops in the order of the samples: door, journal, engine, outbox, storages, receivers, and a last checkpoint, so
     /// that the next start has nothing to replay. Blocks; `within` bounds it. Says whether nothing was lost.
     pub async fn stop(self, within: Duration) -> bool {
         let deadline = Instant::now() + within;
@@ -277,6 +263,27 @@ fn open(settings: &Settings, places: &Places) -> Result<Opened, StartError> {
         journal_id = Some(recovery::identity(&*places.files, dir).map_err(|e| journal(&e))?);
     }
     Ok(Opened { keeper, found, outbox, checkpoints, journal_id })
+}
+
+/// Goes on behind `known`, the newest epoch that was stored or told, should the journal have lost it.
+fn skip_lost(intake: &Intake, recovery: &Recovery, known: u64) {
+    if known > recovery.last_epoch {
+        tracing::error!(
+            journal = recovery.last_epoch,
+            known,
+            "the journal has lost epochs that were stored or told already; going on behind them"
+        );
+        intake.skip_to(known);
+    }
+}
+
+/// Wakes who reads the journal whenever it is safe up to a later epoch.
+fn wake_readers(keeper: &Keeper, storages: &Arc<Storages>, outbox: &Arc<Outbox>) {
+    let (storages, outbox) = (storages.clone(), outbox.clone());
+    keeper.add_waker(Box::new(move || {
+        storages.wake();
+        outbox.wake();
+    }));
 }
 
 fn callbacks(intake: &Arc<Intake>, outbox: &Arc<Outbox>) -> Callbacks {

@@ -89,7 +89,7 @@ fn at(now_s: i64) -> TimeNs {
 }
 
 fn said(id: u128, status: Status, time_s: i64) -> Notification {
-    let target = Arc::new(Target::new("s", [("host", if id % 2 == 0 { "even" } else { "odd" })]));
+    let target = Arc::new(Target::new("s", [("host", if id.is_multiple_of(2) { "even" } else { "odd" })]));
     let started_ns = if status == Status::Firing { at(time_s - 10) } else { at(-10) };
     Notification { target, status, time_ns: at(time_s), started_ns, ..notification(id) }
 }
