@@ -191,6 +191,8 @@ struct Group {
     firing: HashSet<u128>,
     last_ns: Option<TimeNs>,
     due_ns: Option<TimeNs>,
+    /// When what fires of it was last made due together.
+    called_ns: Option<TimeNs>,
     in_flight: usize,
 }
 

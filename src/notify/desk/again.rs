@@ -54,7 +54,12 @@ impl Desk {
     /// Makes what fires of a group due together; what was told a short while ago waits for the next time.
     pub(super) fn call_together(&mut self, key: &GroupKey, now_ns: TimeNs) {
         let soon_ns = self.config.repeat_ns / 2;
-        let Some(group) = self.groups.get(key) else { return };
+        let Some(group) = self.groups.get_mut(key) else { return };
+        // Batch after batch of one call need no other.
+        if group.called_ns.is_some_and(|called_ns| now_ns < called_ns.saturating_add(soon_ns)) {
+            return;
+        }
+        group.called_ns = Some(now_ns);
         for id in &group.firing {
             if let Some(told) = self.told.get_mut(id)
                 && let Some(due_ns) =
