@@ -40,6 +40,7 @@ fn settings(receivers: &str) -> String {
 storage: {{ type: none }}
 http: {{ external_url: "https://metrics.example" }}
 alerts:
+  stale: 1d
 {receivers}
   rules:
     - {{ name: too_hot, metric: temperature, operator: ">", threshold: 50, severity: critical, message: "It is hot" }}
