@@ -9,6 +9,8 @@
 //!   group's last notification.
 //! - The beginning of an alert that is silenced is held back. If it still fires when the silence ends, it is told then;
 //!   if it ends before, nothing is.
+//! - Transitions of an earlier breach than the newest one of an alert (corrections of the past) are told as they are, and
+//!   change nothing of what is known of the newest; an Alertmanager, which knows one breach of an alert, is not told.
 //! - A retraction that is directly followed by a new beginning is told as that beginning alone: a correction of its
 //!   start. One of a beginning that had not been sent takes that with it.
 //! - An alert that fires is told again each `repeat_ns`; to an Alertmanager each `resend_ns`, and what has ended for
@@ -107,12 +109,14 @@ pub struct Entry {
     pub ended_ns: Option<TimeNs>,
     /// The alert has ended since, and the receiver is not to be told so.
     is_over: bool,
+    /// It is about an earlier breach than the one that the receiver knows of or will be told of.
+    is_past: bool,
 }
 
 impl Entry {
     /// News.
     pub fn new(notification: Notification, fired_ns: Option<TimeNs>) -> Entry {
-        Entry { notification, fired_ns, ended_ns: None, is_over: false }
+        Entry { notification, fired_ns, ended_ns: None, is_over: false, is_past: false }
     }
 }
 
@@ -298,15 +302,16 @@ impl Desk {
         if !self.config.wanted.matches(&notification.subject()) {
             return end(notification, &counters.unwanted);
         }
-        let newest = self.queue.newest(id).map(|newest| newest.status);
-        match notification.status {
-            Status::Firing if newest == Some(Status::Retracted) => self.supersede(id),
-            Status::Firing
-                if newest.is_none() && !self.busy.contains_key(&id) && self.knows(&notification) =>
-            {
+        let started_ns = notification.started_ns;
+        let newest = self.queue.newest(id).map(|newest| (newest.status, newest.started_ns));
+        match (notification.status, newest) {
+            (Status::Firing, Some((Status::Retracted, retracted_ns))) if self.believes(id, retracted_ns) => {
+                self.supersede(id);
+            }
+            (Status::Firing, None) if !self.busy.contains_key(&id) && self.knows(&notification) => {
                 return end(notification, &counters.duplicate);
             }
-            Status::Retracted if newest == Some(Status::Firing) => {
+            (Status::Retracted, Some((Status::Firing, begun_ns))) if begun_ns == started_ns => {
                 self.supersede(id);
                 let left = self.queue.newest(id).map(|before| before.status);
                 let before = left.or_else(|| self.busy.get(&id).map(|(_, status)| *status));

@@ -1,8 +1,11 @@
 //! Receivers of alerts at the start: settings -> receivers, and for each what it was not done with when the process
 //! before ended.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+use operators::sample::TimeNs;
 
 use super::StartError;
 use super::wiring::ns;
@@ -77,13 +80,13 @@ fn firing_at(
     at_checkpoint: Vec<Notification>,
     said: &[(SaidAt, Notification)],
 ) -> Vec<Notification> {
-    let mut firing: HashMap<u128, Notification> =
-        at_checkpoint.into_iter().map(|alert| (alert.id, alert)).collect();
-    let mut seen: HashSet<u128> = HashSet::new();
+    let mut firing: Breaches =
+        at_checkpoint.into_iter().map(|alert| ((alert.id, alert.started_ns), alert)).collect();
+    let mut seen: HashSet<(u128, TimeNs)> = HashSet::new();
     for ((epoch, place), told) in said {
         if *epoch > position.epoch {
-            // The checkpoint knows of it already: before its first transition the alert was the opposite.
-            if *epoch <= checkpoint_epoch && seen.insert(told.id) {
+            // The checkpoint knows of it already: before its first transition the breach was the opposite.
+            if *epoch <= checkpoint_epoch && seen.insert((told.id, told.started_ns)) {
                 step(&mut firing, told, told.status != Status::Firing);
             }
             if position.ahead.get(epoch).is_some_and(|places| places.contains(place)) {
@@ -94,17 +97,24 @@ fn firing_at(
         }
     }
     let mut firing: Vec<Notification> = firing.into_values().collect();
+    // Of an alert the newest breach.
+    firing.sort_by_key(|alert| (alert.id, Reverse(alert.started_ns)));
+    firing.dedup_by_key(|alert| alert.id);
     firing.sort_by_key(|alert| (alert.time_ns, alert.id));
     firing
 }
 
-fn step(firing: &mut HashMap<u128, Notification>, told: &Notification, fires: bool) {
+/// Breaches that have fired and not ended, by alert and start.
+type Breaches = HashMap<(u128, TimeNs), Notification>;
+
+fn step(firing: &mut Breaches, told: &Notification, fires: bool) {
+    let breach = (told.id, told.started_ns);
     if fires {
         // Of an alert that has ended since, the start is the best that is known of when it fired.
         let time_ns = if told.status == Status::Firing { told.time_ns } else { told.started_ns };
-        firing.insert(told.id, Notification { status: Status::Firing, time_ns, ..told.clone() });
+        firing.insert(breach, Notification { status: Status::Firing, time_ns, ..told.clone() });
     } else {
-        firing.remove(&told.id);
+        firing.remove(&breach);
     }
 }
 
@@ -307,9 +317,13 @@ mod tests {
             let (mut log, mut epoch, mut place) = (Vec::new(), 1, 0);
             for (at, (id, is_next, is_retracted)) in steps.into_iter().enumerate() {
                 (epoch, place) = if is_next { (epoch + 1, 0) } else { (epoch, place + 1) };
-                let fires = naive(&log, |_| true).iter().any(|alert| alert.id == id);
+                let lasting = naive(&log, |_| true).into_iter().find(|alert| alert.id == id);
                 let end = if is_retracted { Status::Retracted } else { Status::Resolved };
-                log.push(((epoch, place), told(id, if fires { end } else { Status::Firing }, at as i64)));
+                let next = match lasting {
+                    Some(begun) => Notification { started_ns: begun.started_ns, ..told(id, end, at as i64) },
+                    None => told(id, Status::Firing, at as i64),
+                };
+                log.push(((epoch, place), next));
             }
             let mut position = Position { epoch: settled, ..Position::default() };
             for (id, count) in ahead_of.iter().enumerate() {

@@ -100,12 +100,15 @@ impl Desk {
     /// Notes what the receiver knows now. An Alertmanager is told again of what was given up.
     pub(super) fn note(
         &mut self,
-        Entry { notification, fired_ns, is_over, .. }: Entry,
+        Entry { notification, fired_ns, is_over, is_past, .. }: Entry,
         outcome: Outcome,
         now_ns: TimeNs,
     ) {
         let id = notification.id;
         let status = notification.status;
+        if is_past {
+            return;
+        }
         if status == Status::Firing {
             self.held.remove(&id).inspect(|_| self.changes += 1);
         }
@@ -156,6 +159,19 @@ impl Desk {
     /// Whether the receiver knows that the alert fires.
     pub(super) fn fires(&self, id: u128) -> bool {
         self.told.get(&id).is_some_and(|told| told.ended_ns.is_none())
+    }
+
+    /// Whether the receiver takes the breach that began then for the one that lasts, as far as is known.
+    pub(super) fn believes(&self, id: u128, started_ns: TimeNs) -> bool {
+        let told = self.told.get(&id).filter(|told| told.ended_ns.is_none());
+        self.busy.contains_key(&id) || told.is_none_or(|told| told.notification.started_ns == started_ns)
+    }
+
+    /// The start of the newest breach of the alert that the receiver knows of, or that is held back.
+    pub(super) fn newest_start(&self, id: u128) -> Option<TimeNs> {
+        let told = self.told.get(&id).filter(|told| told.ended_ns.is_none()).map(|told| &told.notification);
+        let held = self.held.get(&id).map(|held| &held.notification);
+        told.into_iter().chain(held).map(|notification| notification.started_ns).max()
     }
 
     /// Whether it knows so, or may.

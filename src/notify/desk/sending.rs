@@ -95,7 +95,13 @@ impl Desk {
     ) -> Option<Entry> {
         let id = notification.id;
         let counters = self.counters.clone();
-        let same = before.iter_mut().rev().find(|entry| entry.notification.id == id);
+        let same = before.iter_mut().rev().find(|entry| entry.notification.id == id && !entry.is_past);
+        let begun_ns = same.as_ref().filter(|entry| entry.notification.status == Status::Firing);
+        let begun_ns = begun_ns.map(|entry| entry.notification.started_ns);
+        if begun_ns.max(self.newest_start(id)).is_some_and(|newest_ns| notification.started_ns < newest_ns) {
+            let is_behind = same.is_some();
+            return self.past_entry(notification, is_behind, now_ns, silences);
+        }
         // Whether the receiver may know by then that the alert fires.
         let told = same.as_ref().map(|entry| entry.notification.status == Status::Firing);
         let may_know = told.unwrap_or_else(|| self.may_know(id));
@@ -137,6 +143,34 @@ impl Desk {
             return None;
         }
         Some(Entry::new(notification, fired_ns))
+    }
+
+    /// The same for one of an earlier breach. An Alertmanager would take it for one of the newest.
+    fn past_entry(
+        &mut self,
+        mut notification: Notification,
+        is_behind: bool,
+        now_ns: TimeNs,
+        silences: &Silences,
+    ) -> Option<Entry> {
+        let is_wanted = match notification.status {
+            Status::Firing => true,
+            Status::Resolved => self.config.send_resolved,
+            Status::Retracted => self.config.send_retracted,
+        };
+        let counter = if self.to_alertmanager {
+            &self.counters.superseded
+        } else if silences.covers(&notification.subject(), now_ns) {
+            &self.counters.silenced
+        } else if !is_wanted {
+            &self.counters.unwanted
+        } else {
+            let fired_ns = (notification.status == Status::Firing).then_some(notification.time_ns);
+            return Some(Entry { is_past: true, ..Entry::new(notification, fired_ns) });
+        };
+        add(counter, 1);
+        self.done_with(&mut notification, is_behind);
+        None
     }
 
     /// Nothing more is to be done for a transition; settled it is not before those of its alert that stand before it.

@@ -20,22 +20,29 @@ struct Table {
     desk: Desk,
     counters: Arc<NotifyCounters>,
     silences: Silences,
+    /// When the last breach of each alert began, in seconds after noon.
+    begun: BTreeMap<u128, i64>,
 }
 
 impl Table {
     fn new(config: DeskConfig) -> Table {
         let counters = Arc::new(NotifyCounters::default());
         let desk = Desk::new(config, false, counters.clone());
-        Table { desk, counters, silences: Silences::default() }
+        Table { desk, counters, silences: Silences::default(), begun: BTreeMap::new() }
     }
 
     fn to_alertmanager(config: DeskConfig) -> Table {
-        let counters = Arc::new(NotifyCounters::default());
-        Table { desk: Desk::new(config, true, counters.clone()), counters, silences: Silences::default() }
+        let mut table = Table::new(config.clone());
+        table.desk = Desk::new(config, true, table.counters.clone());
+        table
     }
 
     fn take(&mut self, now_s: i64, id: u128, status: Status) {
-        self.desk.take(said(id, status, now_s), at(now_s));
+        if status == FIRING {
+            self.begun.insert(id, now_s - 10);
+        }
+        let started_s = self.begun.get(&id).copied().unwrap_or(now_s);
+        self.desk.take(of_breach(id, status, started_s, now_s), at(now_s));
     }
 
     /// What goes out at a moment and is delivered: ids and statuses, batch by batch.
@@ -86,6 +93,11 @@ fn assert_balance(counters: &NotifyCounters, waiting: usize) {
 
 fn at(now_s: i64) -> TimeNs {
     NOON_NS + now_s * SECOND
+}
+
+/// A transition of the breach that began at a moment.
+fn of_breach(id: u128, status: Status, started_s: i64, time_s: i64) -> Notification {
+    Notification { started_ns: at(started_s), ..said(id, status, time_s) }
 }
 
 fn said(id: u128, status: Status, time_s: i64) -> Notification {
@@ -200,6 +212,40 @@ fn a_retraction_before_a_new_beginning_is_a_correction() {
     table.take(143, 1, RETRACTED);
     assert_eq!(table.out(170), [[(1, FIRING), (1, RESOLVED)]]);
     table.assert_balance();
+}
+
+#[test]
+fn corrections_of_the_past_leave_the_newest_breach_as_it_is() {
+    let past = [(FIRING, 10, 11), (RESOLVED, 10, 20), (RETRACTED, 5, 30)];
+    for to_alertmanager in [false, true] {
+        let mut table = if to_alertmanager {
+            Table::to_alertmanager(grouped(0, 0, 0))
+        } else {
+            Table::new(grouped(0, 0, 60))
+        };
+        table.desk.take(of_breach(1, FIRING, 50, 60), at(60));
+        table.out(60);
+        for (status, started_s, time_s) in past {
+            table.desk.take(of_breach(1, status, started_s, time_s), at(61));
+        }
+        let told: Vec<Status> = table.out(61).concat().into_iter().map(|(_, status)| status).collect();
+        assert_eq!(told, if to_alertmanager { vec![] } else { vec![FIRING, RESOLVED, RETRACTED] });
+        assert_eq!(table.out(120), [[(1, FIRING)]], "it still fires");
+        table.desk.take(of_breach(1, RESOLVED, 50, 130), at(130));
+        assert_eq!(table.out(130), [[(1, RESOLVED)]]);
+        table.assert_balance();
+    }
+    // Nor do they let go or replace what a silence holds back.
+    let mut table = Table::new(DeskConfig::default());
+    table.silences = Silences::new(vec![silence("*", 0, 100)], Vec::new(), 9);
+    table.desk.take(of_breach(1, FIRING, 50, 60), at(60));
+    table.out(60);
+    for (status, started_s, time_s) in past {
+        table.desk.take(of_breach(1, status, started_s, time_s), at(61));
+    }
+    assert_eq!((table.out(61).len(), table.desk.held_len()), (0, 1));
+    let batch = table.desk.next(at(100), &table.silences).unwrap();
+    assert_eq!(batch.entries[0].notification, of_breach(1, FIRING, 50, 60));
 }
 
 #[test]

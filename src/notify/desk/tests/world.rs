@@ -113,7 +113,9 @@ impl World {
                 (true, true) => RETRACTED,
             };
             // Event times are all different.
-            let notification = said(id, status, self.log.len() as i64);
+            let time_s = self.log.len() as i64;
+            let started_ns = firing.get(&id).map_or(at(time_s - 1), |begun| begun.started_ns);
+            let notification = Notification { started_ns, ..said(id, status, time_s) };
             self.log.push(((epoch, place), notification.clone()));
             self.process.tell((epoch, place), notification, self.now_s);
         }
