@@ -184,6 +184,8 @@ impl AlertBoard {
             message: told.message.into(),
             value: transition.value,
             threshold: rule.threshold(transition.value),
+            labels: told.labels.into(),
+            annotations: told.annotations.into(),
             time_ns: transition.at_ns,
             started_ns: transition.since_ns,
             status,
@@ -211,6 +213,30 @@ impl AlertBoard {
         // The newest of the name: numbers change with what a rule is, and texts with the configuration.
         let known = rules.all.values().rev().find(|known| *known.texts.name == *rule)?;
         self.notification(moved, status, &known.texts)
+    }
+
+    /// What receivers have been told of alerts that fire.
+    pub fn firing(&self) -> Vec<Notification> {
+        let firing = self.active().into_iter().filter_map(|alert| {
+            let rule = &alert.rule.texts;
+            Some(Notification {
+                id: alert.id,
+                rule: rule.name.clone(),
+                target: alert.key.target,
+                metric: alert.key.metric,
+                severity: rule.severity.clone(),
+                message: alert.told.message.into(),
+                value: alert.value,
+                threshold: rule.threshold(alert.value),
+                labels: alert.told.labels.into(),
+                annotations: alert.told.annotations.into(),
+                time_ns: alert.fired_ns?,
+                started_ns: alert.since_ns,
+                status: Status::Firing,
+                receipt: Receipt::default(),
+            })
+        });
+        firing.collect()
     }
 
     /// How many alerts are pending or firing.
@@ -249,8 +275,8 @@ fn status(kind: Kind) -> Option<Status> {
     match kind {
         Kind::Pending | Kind::Cancelled => None,
         Kind::Firing => Some(Status::Firing),
-        // Its reason is gone.
-        Kind::Resolved { .. } | Kind::Retracted => Some(Status::Resolved),
+        Kind::Resolved { .. } => Some(Status::Resolved),
+        Kind::Retracted => Some(Status::Retracted),
     }
 }
 

@@ -40,6 +40,7 @@ use parking_lot::Mutex;
 
 use crate::sinks::{Position, Reader, Sink, SinkStatus};
 use courier::{Courier, Next};
+pub(crate) use cursor::replace;
 pub use cursor::{CursorStore, Stored};
 pub use dead_letters::{DeadLetters, DeadLettersConfig};
 use source::{Lag, Source};

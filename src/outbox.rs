@@ -20,8 +20,7 @@ use crate::alerts::{AlertBoard, KnownRule};
 use crate::journal::log::Log;
 use crate::journal::reader::Record;
 use crate::keeper::Keeper;
-use crate::notify::Notifier;
-use crate::notify::receipt::Receipts;
+use crate::notify::receivers::Receivers;
 
 /// Record kind of what an epoch has to say.
 const SAID: u8 = 4;
@@ -191,8 +190,8 @@ impl Outbox {
         gathered.written >= epoch
     }
 
-    /// Writes what comes, and tells the board and the notifier of it, until closed. On a thread of its own.
-    pub fn run(&self, board: &AlertBoard, notifier: Option<(&Notifier, &Arc<Receipts>)>) {
+    /// Writes what comes, and tells the board and the receivers of it, until closed. On a thread of its own.
+    pub fn run(&self, board: &AlertBoard, receivers: &Receivers) {
         let mut synced = Instant::now();
         loop {
             let (due, upto, closed) = self.next(synced + SYNC_INTERVAL);
@@ -204,20 +203,17 @@ impl Outbox {
                 if fresh && !self.write(epoch, &mut saying, board) {
                     return;
                 }
-                for moved in &saying.transitions {
+                for (place, moved) in (0..).zip(&saying.transitions) {
                     let told = board.apply(moved).filter(|_| fresh);
                     if fresh {
                         board.remember(epoch, moved);
                     }
-                    if let (Some(mut told), Some((notifier, receipts))) = (told, notifier) {
-                        told.receipt = receipts.issue(epoch);
-                        notifier.notify(told);
+                    if let Some(told) = told {
+                        receivers.tell(epoch, place, &told);
                     }
                 }
             }
-            if let Some((_, receipts)) = notifier {
-                receipts.handed_over(upto);
-            }
+            receivers.handed_over(upto);
             self.gathered.lock().written = upto;
             self.changed.notify_all();
             if closed || synced.elapsed() >= SYNC_INTERVAL {
@@ -328,31 +324,24 @@ impl Outbox {
         })
     }
 
-    /// Tells the notifier again of what it had not settled when the process ended: records behind `after`.
+    /// What was said behind the epoch `after`, in order: epoch and place in it, name of the rule, transition.
     ///
     /// # Errors
     /// The log can't be read.
-    pub fn tell_again(
+    pub fn said(
         &self,
         after: u64,
-        board: &AlertBoard,
-        notifier: &Notifier,
-        receipts: &Arc<Receipts>,
-    ) -> io::Result<usize> {
-        let (mut reader, mut told) = (self.log.reader(after), 0);
+        mut each: impl FnMut((u64, u32), &str, &AlertTransition),
+    ) -> io::Result<()> {
+        let mut reader = self.log.reader(after);
         while let Some(record) = reader.next(self.log.appended())? {
             let Some(said) = decode(&record) else { continue };
-            for moved in &said.transitions {
-                let rule = said.rules.iter().find(|(number, _)| *number == moved.rule);
-                let again = rule.and_then(|(_, name)| board.told_again(name, moved));
-                if let Some(mut again) = again {
-                    again.receipt = receipts.issue(record.number);
-                    notifier.notify(again);
-                    told += 1;
+            for (place, moved) in (0..).zip(&said.transitions) {
+                if let Some((_, rule)) = said.rules.iter().find(|(number, _)| *number == moved.rule) {
+                    each((record.number, place), rule, moved);
                 }
             }
         }
-        receipts.handed_over(self.log.appended());
-        Ok(told)
+        Ok(())
     }
 }

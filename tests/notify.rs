@@ -8,8 +8,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use operators::series::Target;
-use plantd_metric::notify::webhook::payload;
-use plantd_metric::notify::{Notification, Notifier, NotifyConfig, NotifyCounters, Status};
+use plantd_metric::notify::desk::DeskConfig;
+use plantd_metric::notify::payload::payload;
+use plantd_metric::notify::silence::Silences;
+use plantd_metric::notify::{
+    Channel, HttpConfig, Notification, Notifier, NotifyCounters, ReceiverConfig, Running, Status,
+};
+use plantd_metric::service::wall_clock;
 use serde_json::{Value, json};
 
 const NOON_NS: i64 = 1_704_110_400_000_000_000;
@@ -36,10 +41,11 @@ impl Receiver {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let record = Arc::clone(&seen);
         std::thread::spawn(move || {
-            for (number, connection) in listener.incoming().enumerate() {
+            for connection in listener.incoming() {
                 let Ok(mut connection) = connection else { return };
                 let Some(body) = read_request(&mut connection) else { continue };
                 let came = Instant::now();
+                let number = record.lock().unwrap().len();
                 let (status, delay) = script(number, &body);
                 record.lock().unwrap().push((came, body, status));
                 std::thread::sleep(delay);
@@ -78,6 +84,12 @@ fn read_request(connection: &mut TcpStream) -> Option<Value> {
         head.push(byte[0]);
     }
     let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+    if head.starts_with("get /api/v2/status ") {
+        // No Alertmanager, at an address like one's.
+        let _ =
+            connection.write_all(b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        return None;
+    }
     assert!(head.starts_with("post /api/v1/alerts http/1.1\r\n"), "{head}");
     assert!(head.contains("content-type: application/json\r\n"), "{head}");
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
@@ -99,6 +111,8 @@ fn notification(id: u128, after_noon_s: i64) -> Notification {
         message: "CPU usage is above 80% for 5 minutes".into(),
         value: 85.2,
         threshold: 80.0,
+        labels: Arc::default(),
+        annotations: Arc::default(),
         time_ns: NOON_NS + after_noon_s * 1_000_000_000,
         started_ns: NOON_NS - 300_000_000_000,
         status: Status::Firing,
@@ -106,15 +120,20 @@ fn notification(id: u128, after_noon_s: i64) -> Notification {
     }
 }
 
-fn config(address: SocketAddr) -> NotifyConfig {
-    NotifyConfig {
-        webhook_url: format!("http://{address}/api/v1/alerts"),
+fn config(address: SocketAddr) -> ReceiverConfig {
+    let url = format!("http://{address}/api/v1/alerts");
+    ReceiverConfig {
+        channel: Channel::Http(HttpConfig { url, ..Default::default() }),
         timeout: Duration::from_secs(2),
         backoff_min: Duration::from_millis(10),
         backoff_max: Duration::from_millis(40),
         jitter_seed: Some(1),
         ..Default::default()
     }
+}
+
+fn start(config: ReceiverConfig) -> (Notifier, Running) {
+    Notifier::start(config, wall_clock(), Arc::new(Silences::default())).unwrap()
 }
 
 async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
@@ -162,7 +181,7 @@ fn the_payload_is_the_documented_one() {
 #[tokio::test]
 async fn what_is_ready_goes_in_one_post() {
     let receiver = Receiver::start(|_, _| ("200 OK", Duration::from_millis(100)));
-    let (notifier, running) = Notifier::start(config(receiver.address)).unwrap();
+    let (notifier, running) = start(config(receiver.address));
     notifier.notify(notification(1, 0));
     eventually("the first post", || receiver.requests() == 1).await;
     (1..=5).for_each(|second| notifier.notify(notification(2, second)));
@@ -190,7 +209,7 @@ async fn some_answers_are_tried_again_and_some_are_not() {
     ] {
         let receiver =
             Receiver::start(move |number, _| (if number == 0 { status } else { "200 OK" }, Duration::ZERO));
-        let (notifier, running) = Notifier::start(config(receiver.address)).unwrap();
+        let (notifier, running) = start(config(receiver.address));
         notifier.notify(notification(1, 0));
         eventually(status, || notifier.waiting() == 0).await;
         assert_eq!(running.stop(Duration::from_secs(10)).await, 0, "{status}");
@@ -211,7 +230,7 @@ async fn a_receiver_may_ask_for_time() {
     let answer = "503 Service Unavailable\r\nRetry-After: 1";
     let receiver =
         Receiver::start(move |number, _| (if number == 0 { answer } else { "200 OK" }, Duration::ZERO));
-    let (notifier, _running) = Notifier::start(config(receiver.address)).unwrap();
+    let (notifier, _running) = start(config(receiver.address));
     notifier.notify(notification(1, 0));
     eventually("delivered", || notifier.counters().delivered.load(Relaxed) == 1).await;
     let seen = receiver.seen.lock().unwrap();
@@ -226,7 +245,7 @@ async fn one_bad_transition_is_refused_alone() {
         let delay = if number == 0 { Duration::from_millis(100) } else { Duration::ZERO };
         (if bad { "400 Bad Request" } else { "200 OK" }, delay)
     });
-    let (notifier, running) = Notifier::start(config(receiver.address)).unwrap();
+    let (notifier, running) = start(config(receiver.address));
     (0..32).for_each(|id| notifier.notify(notification(id, id as i64)));
     assert_eq!(running.stop(Duration::from_secs(10)).await, 0);
     let expect: Vec<_> = (0..32).filter(|id| *id != 13).map(|id| (id, id as i64)).collect();
@@ -244,9 +263,12 @@ async fn a_failing_receiver_gets_each_alert_in_order() {
         2 => ("500 Internal Server Error", Duration::from_millis(20)),
         _ => ("200 OK", Duration::from_millis(250)),
     });
-    let patience =
-        NotifyConfig { timeout: Duration::from_millis(150), batch_len_max: 7, ..config(receiver.address) };
-    let (notifier, running) = Notifier::start(patience).unwrap();
+    let patience = ReceiverConfig {
+        timeout: Duration::from_millis(150),
+        desk: DeskConfig { batch_len_max: 7, ..Default::default() },
+        ..config(receiver.address)
+    };
+    let (notifier, running) = start(patience);
     for second in 0..100 {
         notifier.notify(notification((second * 7 % 5) as u128, second));
         if second % 10 == 0 {
@@ -273,8 +295,9 @@ async fn a_failing_receiver_gets_each_alert_in_order() {
 #[tokio::test]
 async fn a_receiver_that_is_down_slows_nobody() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let small = NotifyConfig { queue_len_max: 100, ..config(address) };
-    let (notifier, running) = Notifier::start(small).unwrap();
+    let desk = DeskConfig { queue_len_max: 100, ..Default::default() };
+    let small = ReceiverConfig { desk, ..config(address) };
+    let (notifier, running) = start(small);
     let started = Instant::now();
     let caller = notifier.clone();
     let calls = std::thread::spawn(move || {
@@ -304,7 +327,7 @@ async fn a_receiver_that_comes_back_gets_what_waited() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let (notifier, running) = Notifier::start(config(address)).unwrap();
+    let (notifier, running) = start(config(address));
     (0..10).for_each(|second| notifier.notify(notification(1, second)));
     eventually("retries", || notifier.counters().retries.load(Relaxed) >= 2).await;
     let receiver =
@@ -319,12 +342,12 @@ async fn patience_has_an_end() {
         let first = position(&body["alerts"][0]).0 == 1;
         (if first { "500 Internal Server Error" } else { "200 OK" }, Duration::ZERO)
     });
-    let hasty = NotifyConfig {
+    let hasty = ReceiverConfig {
         give_up_after: Duration::from_millis(100),
-        batch_len_max: 1,
+        desk: DeskConfig { batch_len_max: 1, ..Default::default() },
         ..config(receiver.address)
     };
-    let (notifier, running) = Notifier::start(hasty).unwrap();
+    let (notifier, running) = start(hasty);
     (1..=2).for_each(|id| notifier.notify(notification(id, 0)));
     eventually("the next one's turn", || notifier.waiting() == 0).await;
     assert_eq!(running.stop(Duration::from_secs(10)).await, 0);

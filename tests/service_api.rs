@@ -6,7 +6,7 @@
 //! - `raw`: raw samples out; `aggregate`, `windows`: windows out
 //! - `status`: health, status, storage, series, rejects; `exposition`: `/metrics`
 //! - `alerts`: rules, states, the webhook; `rules`: rules and alerts listed, tried and written; `reload`: rules that
-//!   change; `hostile`: what nobody should send
+//!   change; `silences`: silences, and receivers across restarts; `hostile`: what nobody should send
 
 #[path = "service/aggregate.rs"]
 mod aggregate;
@@ -33,6 +33,8 @@ mod rules;
 #[allow(dead_code, reason = "each file of tests uses its part")]
 #[path = "service/running.rs"]
 mod running;
+#[path = "service/silences.rs"]
+mod silences;
 #[path = "service/statsd.rs"]
 mod statsd;
 #[path = "service/status.rs"]

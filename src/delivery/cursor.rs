@@ -97,7 +97,11 @@ fn crc(version: u32, position: Position) -> u32 {
     crc.sum()
 }
 
-fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+/// Puts `text` in the place of what the file `path` holds, durably; its directory is made where it is missing.
+///
+/// # Errors
+/// The file can't be written; then it holds the one or the other.
+pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let dir = super::directory_of(path);
     fs::create_dir_all(dir)?;
     let beside = path.with_extension("new");

@@ -17,6 +17,7 @@ use super::error::ApiError;
 use super::params::{Params, rfc3339};
 use crate::alert_history::Past;
 use crate::alerts::{Active, RuleTexts};
+use crate::notify::matcher::Subject;
 
 fn tags(key: &SeriesKey) -> Map<String, Value> {
     key.target.tags.iter().map(|(name, value)| (name.to_string(), json!(value))).collect()
@@ -57,10 +58,12 @@ fn scientific(value: f64) -> String {
     }
 }
 
-fn ours(alert: &Active) -> Value {
+fn ours(app: &App, alert: &Active) -> Value {
     let Active { id, rule, key, firing, since_ns, fired_ns, value, told, .. } = alert;
     let rule = &rule.texts;
-    json!({
+    let subject = Subject { rule: &rule.name, severity: &rule.severity, target: &key.target };
+    let silenced_by = app.silences.covering(&subject, (app.clock)());
+    let mut shown = json!({
         "id": format!("{id:032x}"),
         "name": &*rule.name,
         "service": key.target.service,
@@ -74,7 +77,11 @@ fn ours(alert: &Active) -> Value {
         "started_at": rfc3339(*since_ns),
         "timestamp": rfc3339(fired_ns.unwrap_or(*since_ns)),
         "tags": tags(key),
-    })
+    });
+    if !silenced_by.is_empty() {
+        shown["silenced_by"] = json!(silenced_by);
+    }
+    shown
 }
 
 /// Which alerts are asked for.
@@ -125,7 +132,7 @@ pub async fn active(
     alerts.truncate(limit);
     let mut answer = json!({
         "count": alerts.len(),
-        "alerts": alerts.iter().map(ours).collect::<Vec<_>>(),
+        "alerts": alerts.iter().map(|alert| ours(&app, alert)).collect::<Vec<_>>(),
         "status": "success",
         "data": { "alerts": alerts.iter().map(prometheus).collect::<Vec<_>>() },
     });

@@ -57,6 +57,7 @@ pub async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<
         series(&app, &mut families);
         own(&app, &mut families);
         storages(&app, &mut families);
+        receivers(&app, &mut families);
         statsd(&app, &mut families);
         families.write(open)
     });
@@ -197,6 +198,23 @@ fn storages(app: &App, families: &mut Families) {
         let (name, labels) =
             (format!("plantd_metric_storage_{figure}"), format!("{{storage=\"{storage}\"}}"));
         families.add(&name, kind, "See /storage/status", labels, value as f64);
+    }
+}
+
+/// What became of the receivers' transitions.
+fn receivers(app: &App, families: &mut Families) {
+    for (receiver, figures) in app.receivers.figures() {
+        for (figure, only_grows, value) in figures {
+            let kind = if only_grows { "counter" } else { "gauge" };
+            let labels = format!("{{receiver=\"{}\"}}", escape(&receiver, true));
+            families.add(
+                &format!("plantd_metric_notify_{figure}"),
+                kind,
+                "See /status",
+                labels,
+                value as f64,
+            );
+        }
     }
 }
 

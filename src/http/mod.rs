@@ -4,7 +4,7 @@
 //! - [`receive`]: bodies in, whatever their format; [`ingest`]: the documented JSON's answers; [`influx`]: InfluxDB's;
 //!   [`otlp`]: OTLP's; [`prometheus`]: those to remote write and text; [`snappy`]: bodies unpacked
 //! - [`aggregate`]: windows out; [`raw`]: raw samples out
-//! - [`alerts`]: those that are and were; [`rules`]: listed, changed, tried on the past
+//! - [`alerts`]: those that are and were; [`rules`]: listed, changed, tried on the past; [`silences`]: what nobody is told of
 //! - [`status`]: health, status, rejects; [`exposition`]: `/metrics`
 //! - [`params`], [`error`]: what all handlers share; [`serve`]: connections and their limits; `patience`: clients that
 //!   take no answer; `pack`: gzip
@@ -24,6 +24,7 @@ pub mod raw;
 pub mod receive;
 pub mod rules;
 pub mod serve;
+pub mod silences;
 pub mod snappy;
 pub mod status;
 
@@ -44,7 +45,9 @@ use serde_json::Value;
 use crate::alerts::AlertBoard;
 use crate::codec::decoder::{Decoder, Limits};
 use crate::codec::reject::RejectLog;
-use crate::intake::Intake;
+use crate::intake::{Clock, Intake};
+use crate::notify::receivers::Receivers;
+use crate::notify::silence::Silences;
 use crate::reload::Reloader;
 use crate::rules::store::RuleStore;
 use crate::sinks::Reader;
@@ -115,6 +118,12 @@ pub struct App {
     pub board: Arc<AlertBoard>,
     /// The rules as they are written.
     pub rules: Arc<RuleStore>,
+    /// Who is told of them.
+    pub receivers: Arc<Receivers>,
+    /// Of which of them nobody is told.
+    pub silences: Arc<Silences>,
+    /// The wall clock, for silences.
+    pub clock: Clock,
     /// Decoders that wait for a request.
     pub decoders: Decoders,
     /// Reads back what is stored.
@@ -222,6 +231,7 @@ const ROUTES: &[&str] = &[
     "/api/v1/alerts/history",
     "/api/v1/rules",
     "/api/v1/rules/preview",
+    "/api/v1/silences",
     "/api/v1/rejected",
     "/api/v1/import/prometheus",
     "/api/v1/write",
@@ -254,6 +264,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/v1/rules", get(rules::list).post(rules::add))
         .route("/api/v1/rules/preview", post(rules::preview))
         .route("/api/v1/rules/{name}", put(rules::replace).delete(rules::delete))
+        .route("/api/v1/silences", get(silences::list).post(silences::give).delete(silences::take_away))
+        .route("/api/v1/silences/{id}", get(silences::one).delete(silences::take_one_away))
         .route("/api/v1/rejected", get(status::rejected))
         .route("/api/v1/import/prometheus", post(prometheus::import))
         .route("/api/v1/write", post(prometheus::write))
@@ -274,7 +286,7 @@ pub fn router(app: Arc<App>) -> Router {
 }
 
 async fn not_found() -> ApiError {
-    let detail = "expected one of /api/v1/{metrics, metrics/batch, metrics/aggregate, series, alerts, alerts/history, rules, rules/preview, rejected}, \
+    let detail = "expected one of /api/v1/{metrics, metrics/batch, metrics/aggregate, series, alerts, alerts/history, rules, rules/preview, rejected, silences}, \
         /write, /api/v2/write, /api/v3/write_lp, /api/v1/write, /api/v1/import/prometheus, /v1/metrics, /health, /livez, \
         /readyz, /-/reload, /status, /storage/status, /metrics";
     ApiError { status: StatusCode::NOT_FOUND, error: "not_found", detail: detail.into() }

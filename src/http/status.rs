@@ -71,6 +71,7 @@ pub async fn status(State(app): State<Arc<App>>) -> Json<Value> {
         "statsd": (app.statsd)().into_iter().collect::<std::collections::BTreeMap<_, _>>(),
         "alerts": { "active": app.board.active_len(), "rules": app.board.rules().len() },
         "reload": app.reloader.as_ref().map(|reloader| reloader.last()),
+        "receivers": app.receivers.report(),
     }))
 }
 

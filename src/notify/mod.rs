@@ -1,45 +1,72 @@
 //! Alert transitions -> receivers.
 //!
 //! [`Notifier::notify`] puts a transition into a bounded queue and returns; it never waits. One task
-//! takes what is ready, posts it, and tries again while the receiver fails, so a receiver that is
+//! takes what is due, sends it, and tries again while the receiver fails, so a receiver that is
 //! down slows nobody. Transitions of an alert arrive in the order they were put in; one may arrive
 //! twice (an answer that got lost), with the same `id`, `status` and `timestamp`.
 //!
 //! # Layout
-//! - [`queue`]: what waits, and what goes when it is full
-//! - [`webhook`]: the documented payload, one attempt to post it, and what its answer means
+//! - [`receivers`]: all of them, what each has settled, and the files that keep it
+//! - [`config`]: whom to notify, and how; [`counters`]: what became of the transitions
+//! - [`desk`]: the state of one receiver, without IO: groups, silences, what is told again; [`queue`]: what waits, and
+//!   what goes when it is full
+//! - `courier`: the task that sends; [`retry`]: how long to wait before the next attempt
+//! - [`webhook`]: one attempt over HTTP, and what its answer means; `client`: TLS, headers, signature;
+//!   [`payload`]: the documented one; [`alertmanager`]: that of Alertmanager, and how one is recognised; `command`:
+//!   programs
 //! - [`receipt`]: which transitions are settled, for the next start
-//! - [`retry`]: how long to wait before the next attempt
+//! - [`matcher`], [`silence`]: which alerts something is about, and what nobody is told of
 
+pub mod alertmanager;
+mod client;
+mod command;
+pub mod config;
+pub mod counters;
+mod courier;
+pub mod desk;
+pub mod matcher;
+pub mod payload;
 pub mod queue;
 pub mod receipt;
+pub mod receivers;
 pub mod retry;
+pub mod silence;
+#[cfg(test)]
+mod tests;
 pub mod webhook;
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use operators::sample::TimeNs;
 use operators::series::Target;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
-use queue::{Dropped, Queue};
+pub use config::{Channel, Dialect, HttpConfig, ReceiverConfig};
+pub use counters::NotifyCounters;
+use counters::add;
+use courier::{Channels, Courier};
+use desk::{Desk, Memory};
+use matcher::Subject;
 use receipt::Receipt;
-use retry::Backoff;
-use webhook::{Verdict, Webhook};
+use silence::Silences;
+
+use crate::intake::Clock;
 
 /// What an alert has become.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Status {
     /// The breach has lasted long enough.
     Firing,
     /// The breach has ended.
     Resolved,
+    /// The breach, as is known now, never lasted long enough.
+    Retracted,
 }
 
 impl Status {
@@ -48,6 +75,7 @@ impl Status {
         match self {
             Status::Firing => "firing",
             Status::Resolved => "resolved",
+            Status::Retracted => "retracted",
         }
     }
 }
@@ -71,6 +99,10 @@ pub struct Notification {
     pub value: f64,
     /// Threshold of the rule.
     pub threshold: f64,
+    /// Further labels that the rule gives, in their order.
+    pub labels: Arc<[(Arc<str>, String)]>,
+    /// Further texts that the rule gives.
+    pub annotations: Arc<[(Arc<str>, String)]>,
     /// Event time of the transition.
     pub time_ns: TimeNs,
     /// Event time at which the breach began.
@@ -81,43 +113,15 @@ pub struct Notification {
     pub receipt: Receipt,
 }
 
-/// Whom to notify, and with how much patience.
-#[derive(Clone, Debug)]
-pub struct NotifyConfig {
-    /// Address that is posted to, `http` or `https`; a name and password in it are sent as basic
-    /// authorization.
-    pub webhook_url: String,
-    /// Transitions that may wait.
-    pub queue_len_max: usize,
-    /// Transitions in one post.
-    pub batch_len_max: usize,
-    /// Time for one attempt.
-    pub timeout: Duration,
-    /// Wait after the first failed attempt; doubles with each further one.
-    pub backoff_min: Duration,
-    /// Longest wait between two attempts.
-    pub backoff_max: Duration,
-    /// Longest wait that a receiver may ask for by `Retry-After`.
-    pub retry_after_max: Duration,
-    /// Time after which a batch that still fails is given up, counted and logged.
-    pub give_up_after: Duration,
-    /// Seed of the jitter; `None` takes another one in every process.
-    pub jitter_seed: Option<u64>,
-}
+impl Notification {
+    /// What matchers compare.
+    pub fn subject(&self) -> Subject<'_> {
+        Subject { rule: &self.rule, severity: &self.severity, target: &self.target }
+    }
 
-impl Default for NotifyConfig {
-    fn default() -> Self {
-        NotifyConfig {
-            webhook_url: "http://127.0.0.1:9093/api/v1/alerts".into(),
-            queue_len_max: 10_000,
-            batch_len_max: 64,
-            timeout: Duration::from_secs(10),
-            backoff_min: Duration::from_millis(500),
-            backoff_max: Duration::from_secs(30),
-            retry_after_max: Duration::from_secs(300),
-            give_up_after: Duration::from_secs(3600),
-            jitter_seed: None,
-        }
+    /// The id as receivers see it: 32 hexadecimal digits.
+    pub fn id_text(&self) -> String {
+        format!("{:032x}", self.id)
     }
 }
 
@@ -133,83 +137,81 @@ impl fmt::Display for NotifyError {
 
 impl std::error::Error for NotifyError {}
 
-/// What has become of the transitions so far. Each one that was put in ends in exactly one of
-/// `delivered`, `superseded`, `turned_away`, `rejected`, `given_up`, `left_at_stop`, or still waits.
-#[derive(Debug, Default)]
-pub struct NotifyCounters {
-    /// Put in.
-    pub notified: AtomicU64,
-    /// Taken by the receiver.
-    pub delivered: AtomicU64,
-    /// Dropped from a full queue, their alert having a newer transition.
-    pub superseded: AtomicU64,
-    /// Not let into a full queue, or after the stop.
-    pub turned_away: AtomicU64,
-    /// Refused by the receiver for good.
-    pub rejected: AtomicU64,
-    /// Given up after the longest time of trying.
-    pub given_up: AtomicU64,
-    /// Not delivered when the deadline of the stop came.
-    pub left_at_stop: AtomicU64,
-    /// Attempts to post.
-    pub attempts: AtomicU64,
-    /// Attempts that failed and were tried again.
-    pub retries: AtomicU64,
-}
-
-fn add(counter: &AtomicU64, count: usize) {
-    counter.fetch_add(count as u64, Ordering::Relaxed);
-}
-
-/// The door: takes transitions. Cheap to clone.
+/// The door of one receiver: takes transitions. Cheap to clone.
 #[derive(Clone)]
 pub struct Notifier(Arc<Shared>);
 
 struct Shared {
-    queue: Mutex<Queue>,
-    in_flight: AtomicUsize,
-    closing: AtomicBool,
-    /// Something was put in, or closing began.
+    name: String,
+    desk: Mutex<Desk>,
+    clock: Clock,
+    silences: Arc<Silences>,
+    /// Nothing more is taken in.
+    closed: AtomicBool,
+    /// Closing has begun: nobody waits for longer than he must.
+    closing: CancellationToken,
+    /// Something was put in.
     wake: Notify,
-    counters: NotifyCounters,
+    /// The receiver has turned out to be an Alertmanager.
+    is_alertmanager: AtomicBool,
+    counters: Arc<NotifyCounters>,
 }
 
 impl Notifier {
-    /// Starts the task that delivers, on the runtime of the caller.
+    /// Starts the task that delivers, on the runtime of the caller. `clock` is the wall clock.
     ///
     /// # Errors
-    /// An address that is none, or TLS roots that cannot be read.
-    pub fn start(config: NotifyConfig) -> Result<(Notifier, Running), NotifyError> {
-        let webhook = Webhook::new(&config.webhook_url, config.timeout)?;
+    /// An address that is none, files for TLS that cannot be read, or a command without a program.
+    pub fn start(
+        config: ReceiverConfig,
+        clock: Clock,
+        silences: Arc<Silences>,
+    ) -> Result<(Notifier, Running), NotifyError> {
+        let channels = Channels::open(&config)?;
+        let counters = Arc::new(NotifyCounters::default());
+        let to_alertmanager = channels.is_alertmanager();
         let shared = Arc::new(Shared {
-            queue: Mutex::new(Queue::new(config.queue_len_max)),
-            in_flight: AtomicUsize::new(0),
-            closing: AtomicBool::new(false),
+            name: config.name.clone(),
+            desk: Mutex::new(Desk::new(config.desk.clone(), to_alertmanager, counters.clone())),
+            clock,
+            silences,
+            closed: AtomicBool::new(false),
+            closing: CancellationToken::new(),
             wake: Notify::new(),
-            counters: NotifyCounters::default(),
+            is_alertmanager: AtomicBool::new(to_alertmanager),
+            counters,
         });
-        let backoff = Backoff::new(config.backoff_min, config.backoff_max, config.jitter_seed);
-        let courier = Courier { shared: Arc::clone(&shared), config, webhook, backoff, hurried: false };
-        let task = tokio::spawn(courier.run());
-        Ok((Notifier(Arc::clone(&shared)), Running { shared, task }))
+        let task = tokio::spawn(Courier::new(shared.clone(), config, channels).run());
+        Ok((Notifier(shared.clone()), Running { shared, task }))
+    }
+
+    /// Goes on where a process ended. See [`Desk::resume`].
+    pub fn resume(&self, firing: impl IntoIterator<Item = Notification>, memory: &Memory) {
+        self.0.desk.lock().resume(firing, memory, &self.0.silences, (self.0.clock)());
+        self.0.wake.notify_one();
     }
 
     /// Puts `notification` into the queue. Never waits.
     pub fn notify(&self, notification: Notification) {
-        let counters = &self.0.counters;
-        add(&counters.notified, 1);
-        let mut queue = self.0.queue.lock();
+        self.put_in(notification, Desk::take);
+    }
+
+    /// The same for one that the process before may have sent already.
+    pub fn notify_again(&self, notification: Notification) {
+        self.put_in(notification, Desk::take_again);
+    }
+
+    fn put_in(&self, notification: Notification, take: fn(&mut Desk, Notification, TimeNs)) {
+        let now_ns = (self.0.clock)();
+        let mut desk = self.0.desk.lock();
         // Read under the lock, so that nothing gets in behind the last look of the courier.
-        if self.0.closing.load(Ordering::SeqCst) {
-            add(&counters.turned_away, 1);
+        if self.0.closed.load(Ordering::SeqCst) {
+            add(&self.0.counters.notified, 1);
+            add(&self.0.counters.turned_away, 1);
             return;
         }
-        match queue.push(notification) {
-            None => {}
-            Some(Dropped::Superseded) => add(&counters.superseded, 1),
-            Some(Dropped::Newest) => add(&counters.turned_away, 1),
-        }
-        drop(queue);
+        take(&mut desk, notification, now_ns);
+        drop(desk);
         self.0.wake.notify_one();
     }
 
@@ -218,15 +220,30 @@ impl Notifier {
         &self.0.counters
     }
 
-    /// Transitions that wait or are being posted.
-    pub fn waiting(&self) -> usize {
-        self.0.waiting()
+    /// Name of the receiver.
+    pub fn name(&self) -> &str {
+        &self.0.name
     }
-}
 
-impl Shared {
-    fn waiting(&self) -> usize {
-        self.queue.lock().len() + self.in_flight.load(Ordering::SeqCst)
+    /// Transitions that wait or are being sent.
+    pub fn waiting(&self) -> usize {
+        self.0.desk.lock().waiting()
+    }
+
+    /// Alerts that silences hold back.
+    pub fn held_len(&self) -> usize {
+        self.0.desk.lock().held_len()
+    }
+
+    /// Whether the receiver is an Alertmanager, by its settings or as it answered.
+    pub fn is_alertmanager(&self) -> bool {
+        self.0.is_alertmanager.load(Ordering::Relaxed)
+    }
+
+    /// What has to outlive the process, if that has changed since `seen`; and the number of changes so far.
+    pub fn memory(&self, seen: Option<u64>) -> Option<(u64, Memory)> {
+        let desk = self.0.desk.lock();
+        (seen != Some(desk.changes())).then(|| (desk.changes(), desk.memory((self.0.clock)())))
     }
 }
 
@@ -237,127 +254,30 @@ pub struct Running {
 }
 
 impl Running {
-    /// Takes nothing more in, tries at once what waits for another attempt, and goes on until
+    /// Takes nothing more in, tries at once what waits for another attempt or for its group, and goes on until
     /// everything is delivered or `deadline` has passed. Returns how many transitions were left.
     pub async fn stop(mut self, deadline: Duration) -> usize {
         {
-            let _queue = self.shared.queue.lock();
-            self.shared.closing.store(true, Ordering::SeqCst);
+            let mut desk = self.shared.desk.lock();
+            self.shared.closed.store(true, Ordering::SeqCst);
+            desk.hurry((self.shared.clock)());
         }
+        self.shared.closing.cancel();
         self.shared.wake.notify_one();
         if tokio::time::timeout(deadline, &mut self.task).await.is_err() {
             self.task.abort();
             // Cancelled, as it was asked to be.
             let _ = self.task.await;
         }
-        let left = self.shared.waiting();
+        let left = self.shared.desk.lock().waiting();
         if left > 0 {
             add(&self.shared.counters.left_at_stop, left);
-            tracing::warn!(left, "alert transitions were not delivered before the stop");
+            tracing::warn!(
+                receiver = self.shared.name,
+                left,
+                "alert transitions were not delivered before the stop"
+            );
         }
         left
     }
-}
-
-/// Takes batches out of the queue and stays with each until it is delivered, refused or given up.
-struct Courier {
-    shared: Arc<Shared>,
-    config: NotifyConfig,
-    webhook: Webhook,
-    backoff: Backoff,
-    /// Closing has already cut a wait short.
-    hurried: bool,
-}
-
-impl Courier {
-    async fn run(mut self) {
-        loop {
-            let batch = {
-                let mut queue = self.shared.queue.lock();
-                let batch = queue.take(self.config.batch_len_max.max(1));
-                self.shared.in_flight.store(batch.len(), Ordering::SeqCst);
-                batch
-            };
-            if !batch.is_empty() {
-                self.deliver(batch).await;
-            } else if self.shared.closing.load(Ordering::SeqCst) {
-                return;
-            } else {
-                self.shared.wake.notified().await;
-            }
-        }
-    }
-
-    /// A batch that is refused may hold one bad transition: it is halved until that one stands alone.
-    async fn deliver(&mut self, batch: Vec<Notification>) {
-        let mut parts = VecDeque::from([batch]);
-        while let Some(mut part) = parts.pop_front() {
-            let len = part.len();
-            let counter = match self.try_until_decided(&part).await {
-                Decided::Delivered => &self.shared.counters.delivered,
-                Decided::Halve => {
-                    let rest = part.split_off(len / 2);
-                    parts.push_front(rest);
-                    parts.push_front(part);
-                    continue;
-                }
-                Decided::Rejected(reason) => {
-                    tracing::error!(alerts = len, reason, "the receiver refused alert transitions");
-                    &self.shared.counters.rejected
-                }
-                Decided::GivenUp(reason) => {
-                    tracing::error!(alerts = len, reason, "gave up alert transitions");
-                    &self.shared.counters.given_up
-                }
-            };
-            add(counter, len);
-            part.iter_mut().for_each(|notification| notification.receipt.settle());
-            self.shared.in_flight.fetch_sub(len, Ordering::SeqCst);
-        }
-    }
-
-    async fn try_until_decided(&mut self, part: &[Notification]) -> Decided {
-        let began = Instant::now();
-        for attempt in 0.. {
-            add(&self.shared.counters.attempts, 1);
-            let (after, reason) = match self.webhook.post(part).await {
-                Verdict::Delivered => return Decided::Delivered,
-                Verdict::Unreadable(_) if part.len() > 1 => return Decided::Halve,
-                Verdict::Unreadable(reason) | Verdict::Refused(reason) => return Decided::Rejected(reason),
-                Verdict::Again { after, reason } => (after, reason),
-            };
-            if began.elapsed() >= self.config.give_up_after {
-                return Decided::GivenUp(reason);
-            }
-            add(&self.shared.counters.retries, 1);
-            let asked = after.unwrap_or_default().min(self.config.retry_after_max);
-            let wait = self.backoff.wait(attempt).max(asked);
-            tracing::warn!(attempt, ?wait, reason, "the receiver of alerts failed, trying again");
-            self.pause(wait).await;
-        }
-        unreachable!("the attempts are not counted to an end")
-    }
-
-    /// Waits, but not on once closing begins.
-    async fn pause(&mut self, wait: Duration) {
-        let end = tokio::time::Instant::now() + wait;
-        while !self.hurried {
-            if self.shared.closing.load(Ordering::SeqCst) {
-                self.hurried = true;
-                return;
-            }
-            let woken = tokio::time::timeout_at(end, self.shared.wake.notified()).await;
-            if woken.is_err() {
-                return;
-            }
-        }
-        tokio::time::sleep_until(end).await;
-    }
-}
-
-enum Decided {
-    Delivered,
-    Halve,
-    Rejected(String),
-    GivenUp(String),
 }

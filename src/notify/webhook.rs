@@ -1,19 +1,44 @@
-//! The webhook: the documented payload, posted once; what the answer means.
+//! Receivers with an address: one attempt to post a batch, and what the answer means.
 
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, SystemTime};
 
-use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode, Url};
+use operators::sample::TimeNs;
+use reqwest::header::{CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 
-use super::{Notification, NotifyError, retry};
-use crate::message::{write_json_f64, write_json_str, write_json_tags, write_rfc3339};
+use super::alertmanager::{self, Style};
+use super::client::{self, told};
+use super::config::{Dialect, HttpConfig};
+use super::desk::Entry;
+use super::{NotifyError, payload, retry};
 
-/// One receiver. Redirects are not followed, since they would turn a post into a get; proxies named in
-/// the environment are not asked.
+/// Longest wait for what a server says of itself.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of that which are read.
+const PROBE_BYTES_MAX: usize = 1 << 20;
+
+/// One receiver.
 pub(super) struct Webhook {
-    url: Url,
     client: Client,
+    url: Url,
+    host: Option<HeaderValue>,
+    secret: Option<String>,
+    timeout: Duration,
+    style: Style,
+    /// The address of an Alertmanager, as far as this may be one.
+    alertmanager: Option<Url>,
+    /// [`UNKNOWN`], [`DOCUMENTED`] or [`ALERTMANAGER`]: what it was when it last said.
+    known: AtomicU8,
+    /// It has failed since.
+    is_doubted: AtomicBool,
+    /// Whether that is to be found out.
+    is_probed: bool,
 }
+
+const UNKNOWN: u8 = 0;
+const DOCUMENTED: u8 = 1;
+const ALERTMANAGER: u8 = 2;
 
 /// What an attempt came to.
 #[derive(Debug, PartialEq)]
@@ -28,41 +53,158 @@ pub(super) enum Verdict {
     Again { after: Option<Duration>, reason: String },
 }
 
+/// What asking a server what it is came to.
+enum Probed {
+    Alertmanager,
+    Other,
+    Down(String),
+}
+
 impl Webhook {
-    pub(super) fn new(url: &str, timeout: Duration) -> Result<Self, NotifyError> {
-        let parsed = Url::parse(url).ok().filter(|u| matches!(u.scheme(), "http" | "https") && u.has_host());
-        let expected = || {
-            // What stands before an '@' may be a password.
-            let url = url.rsplit('@').next().unwrap_or_default();
-            format!(
-                "alerts.webhook_url: expected an address such as http://host:9093/api/v1/alerts, found '{url}'"
-            )
+    /// Makes a client; connects to nothing yet. Errors begin with `name`.
+    pub(super) fn new(
+        config: &HttpConfig,
+        timeout: Duration,
+        resend_ns: i64,
+        name: &str,
+    ) -> Result<Self, NotifyError> {
+        let client::Opened { client, url, host } = client::open(config, timeout, name)?;
+        let base = alertmanager::base_of(url.path());
+        let is_given = config.dialect == Dialect::Alertmanager;
+        let alertmanager = base.or_else(|| is_given.then(|| url.path().trim_end_matches('/'))).map(|base| {
+            let mut of = url.clone();
+            of.set_path(base);
+            of
+        });
+        let known = match (is_given, alertmanager.is_some()) {
+            (true, _) => ALERTMANAGER,
+            (false, true) => UNKNOWN,
+            (false, false) => DOCUMENTED,
         };
-        let url = parsed.ok_or_else(|| NotifyError(expected()))?;
-        // Already installed is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let builder = Client::builder()
-            .user_agent(concat!("plantd-metric/", env!("CARGO_PKG_VERSION")))
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .pool_idle_timeout(Duration::from_secs(30))
-            .timeout(timeout);
-        // An image without root certificates can still speak plain HTTP.
-        let builder = if url.scheme() == "http" { builder.tls_certs_only([]) } else { builder };
-        let client = builder.build();
-        let client = client
-            .map_err(|e| NotifyError(format!("alerts.webhook_url: expected an HTTP client: {}", told(&e))))?;
-        Ok(Webhook { url, client })
+        Ok(Webhook {
+            client,
+            url,
+            host,
+            secret: config.hmac_secret.clone(),
+            timeout,
+            style: Style { resend_ns, external_url: config.external_url.clone() },
+            alertmanager,
+            known: AtomicU8::new(known),
+            is_doubted: AtomicBool::new(known == UNKNOWN),
+            is_probed: known == UNKNOWN,
+        })
     }
 
-    /// Posts `notifications` once.
-    pub(super) async fn post(&self, notifications: &[Notification]) -> Verdict {
-        let request = self.client.post(self.url.clone()).header(CONTENT_TYPE, "application/json");
-        match request.body(payload(notifications)).send().await {
+    /// Whether the receiver is known to be an Alertmanager.
+    pub(super) fn is_alertmanager(&self) -> bool {
+        self.known.load(Ordering::Relaxed) == ALERTMANAGER
+    }
+
+    /// Finds out what the receiver is, if that is not known; says whether it is known now.
+    pub(super) async fn find_out(&self) -> bool {
+        if self.known.load(Ordering::Relaxed) == UNKNOWN {
+            self.probe().await;
+        }
+        self.known.load(Ordering::Relaxed) != UNKNOWN
+    }
+
+    /// Posts `entries` once. `now_ns` is the wall clock.
+    pub(super) async fn post(&self, entries: &[Entry], now_ns: TimeNs) -> Verdict {
+        let mut is_fresh = false;
+        if self.is_doubted.load(Ordering::Relaxed) {
+            if let Probed::Down(reason) = self.probe().await {
+                return Verdict::Again { after: None, reason };
+            }
+            is_fresh = true;
+        }
+        let was_alertmanager = self.is_alertmanager();
+        let mut verdict = self.post_as_known(entries, now_ns).await;
+        // A server that has changed since: an Alertmanager refuses what others take, and answers 410 at its old path.
+        let refused = matches!(verdict, Verdict::Refused(_) | Verdict::Unreadable(_));
+        if self.is_probed && refused && !is_fresh {
+            match self.probe().await {
+                Probed::Down(reason) => return Verdict::Again { after: None, reason },
+                Probed::Alertmanager | Probed::Other if self.is_alertmanager() != was_alertmanager => {
+                    verdict = self.post_as_known(entries, now_ns).await;
+                }
+                Probed::Alertmanager | Probed::Other => {}
+            }
+        }
+        if self.is_probed && matches!(verdict, Verdict::Again { .. }) {
+            self.is_doubted.store(true, Ordering::Relaxed);
+        }
+        verdict
+    }
+
+    async fn post_as_known(&self, entries: &[Entry], now_ns: TimeNs) -> Verdict {
+        let (url, body) = match self.alertmanager.as_ref().filter(|_| self.is_alertmanager()) {
+            Some(base) => {
+                (below(base, "/api/v2/alerts"), alertmanager::payload(entries, now_ns, &self.style))
+            }
+            None => (self.url.clone(), payload::of_entries(entries)),
+        };
+        let mut request = self.with_host(self.client.post(url)).header(CONTENT_TYPE, "application/json");
+        if let Some(secret) = &self.secret {
+            request = request.header("X-Signature-256", client::signature(secret, &body));
+        }
+        match request.body(body).send().await {
             Ok(response) => verdict(response).await,
             Err(error) => Verdict::Again { after: None, reason: told(&error) },
         }
     }
+
+    /// Asks what the server is and remembers it. One that takes the connection but does not answer as an
+    /// Alertmanager is none.
+    async fn probe(&self) -> Probed {
+        let Some(base) = &self.alertmanager else { return Probed::Other };
+        let request = self.client.get(below(base, "/api/v2/status")).timeout(self.timeout.min(PROBE_TIMEOUT));
+        let probed = match self.with_host(request).send().await {
+            Ok(response) if response.status() == StatusCode::OK => {
+                if says_alertmanager(response).await {
+                    Probed::Alertmanager
+                } else {
+                    Probed::Other
+                }
+            }
+            Err(error) if error.is_connect() => Probed::Down(told(&error)),
+            Ok(_) | Err(_) => Probed::Other,
+        };
+        let known = match &probed {
+            Probed::Alertmanager => ALERTMANAGER,
+            Probed::Other => DOCUMENTED,
+            Probed::Down(_) => return probed,
+        };
+        self.known.store(known, Ordering::Relaxed);
+        self.is_doubted.store(false, Ordering::Relaxed);
+        probed
+    }
+
+    fn with_host(&self, request: RequestBuilder) -> RequestBuilder {
+        match &self.host {
+            Some(host) => request.header(HOST, host),
+            None => request,
+        }
+    }
+}
+
+fn below(base: &Url, path: &str) -> Url {
+    let mut url = base.clone();
+    url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));
+    url.set_query(None);
+    url
+}
+
+/// Whether an answer to `GET /api/v2/status` is that of an Alertmanager.
+async fn says_alertmanager(mut response: Response) -> bool {
+    let mut body = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        body.extend_from_slice(&chunk);
+        if body.len() > PROBE_BYTES_MAX {
+            return false;
+        }
+    }
+    let said: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    said["cluster"].is_object() && said["versionInfo"].is_object()
 }
 
 async fn verdict(response: Response) -> Verdict {
@@ -89,93 +231,4 @@ async fn beginning(mut response: Response) -> String {
     const SHOWN_MAX: usize = 200;
     let chunk = response.chunk().await.ok().flatten().unwrap_or_default();
     String::from_utf8_lossy(&chunk[..chunk.len().min(SHOWN_MAX)]).trim().to_string()
-}
-
-/// The error with its causes, without the address, which may hold a password.
-fn told(error: &reqwest::Error) -> String {
-    let mut text = String::from(match (error.is_timeout(), error.is_connect()) {
-        (true, _) => "expected an answer in time",
-        (_, true) => "expected a connection",
-        _ => "expected an HTTP answer",
-    });
-    let mut cause = std::error::Error::source(error);
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    text
-}
-
-/// The documented payload: `{"alerts": [{"name", "service", "severity", "message", "value",
-/// "threshold", "timestamp", "tags", ..}]}`, with `metric`, `status`, `started_at` and `id` beside.
-/// Times are RFC 3339 in UTC; the id is 32 hexadecimal digits.
-pub fn payload(notifications: &[Notification]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(64 + 512 * notifications.len());
-    out.extend_from_slice(b"{\"alerts\":[");
-    for (at, notification) in notifications.iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        write_alert(notification, &mut out);
-    }
-    out.extend_from_slice(b"]}");
-    out
-}
-
-fn write_alert(alert: &Notification, out: &mut Vec<u8>) {
-    out.push(b'{');
-    let texts: [(&str, &str); 4] = [
-        ("name", &alert.rule),
-        ("service", &alert.target.service),
-        ("severity", &alert.severity),
-        ("message", &alert.message),
-    ];
-    for (key, text) in texts {
-        write_key(key, out);
-        write_json_str(text, out);
-    }
-    for (key, number) in [("value", alert.value), ("threshold", alert.threshold)] {
-        write_key(key, out);
-        write_json_f64(number, out);
-    }
-    write_time("timestamp", alert.time_ns, out);
-    write_key("tags", out);
-    write_json_tags(&alert.target.tags, out);
-    write_key("metric", out);
-    write_json_str(&alert.metric, out);
-    write_key("status", out);
-    write_json_str(alert.status.as_str(), out);
-    write_time("started_at", alert.started_ns, out);
-    write_key("id", out);
-    write_json_str(&format!("{:032x}", alert.id), out);
-    out.push(b'}');
-}
-
-fn write_time(key: &str, time_ns: i64, out: &mut Vec<u8>) {
-    write_key(key, out);
-    out.push(b'"');
-    write_rfc3339(time_ns, out);
-    out.push(b'"');
-}
-
-fn write_key(key: &str, out: &mut Vec<u8>) {
-    if out.last() != Some(&b'{') {
-        out.push(b',');
-    }
-    write_json_str(key, out);
-    out.push(b':');
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_checked() {
-        for bad in ["", "alertmanager:9093", "ftp://h/", "/api/v1/alerts"] {
-            let error = Webhook::new(bad, Duration::from_secs(1)).err().unwrap();
-            assert!(error.0.starts_with("alerts.webhook_url: ") && error.0.ends_with(&format!("'{bad}'")));
-        }
-        assert!(Webhook::new("http://alertmanager:9093/api/v1/alerts", Duration::from_secs(1)).is_ok());
-    }
 }

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use super::storage::{Sources, Storages};
 use super::upkeep::{Kept, Upkeep};
-use super::{StartError, wiring};
+use super::{StartError, notifying, wiring};
 use crate::alerts::AlertBoard;
 use crate::bus::Receiver;
 use crate::checkpoint::Checkpoints;
@@ -20,14 +20,13 @@ use crate::codec::Codec;
 use crate::codec::decoder::Decoder;
 use crate::codec::json::Json;
 use crate::codec::reject::{Reason, RejectLog};
-use crate::delivery::{CursorStore, Stored as StoredCursor};
 use crate::intake::{Clock, Intake};
 use crate::journal::files::{Files, MemoryFiles};
 use crate::journal::log::Log;
 use crate::journal::recovery::Recovered;
 use crate::keeper::{Durability, Keeper};
-use crate::notify::receipt::Receipts;
-use crate::notify::{self, Notifier, NotifyConfig};
+use crate::notify::receivers::{AllRunning, Place, Receivers};
+use crate::notify::silence::Silences;
 use crate::outbox::Outbox;
 use crate::recovery::{self, Recovery, Restorer};
 use crate::rulebook::RuleControl;
@@ -59,8 +58,14 @@ pub struct Consumer {
     pub upkeep: Arc<Upkeep>,
     /// What the start found.
     pub recovery: Arc<Recovery>,
+    /// Who is told of alerts.
+    pub receivers: Arc<Receivers>,
+    /// What nobody is told of.
+    pub silences: Arc<Silences>,
+    /// What the alerts' edge calls now.
+    pub clock: Clock,
     outbox: Arc<Outbox>,
-    notifier: Option<notify::Running>,
+    notifying: AllRunning,
     threads: Threads,
 }
 
@@ -93,16 +98,14 @@ impl Places {
         (self.durability != Durability::Memory).then_some(&self.dir)
     }
 
-    fn cursor(&self, name: &str) -> CursorStore {
-        match self.kept_dir() {
-            Some(dir) => CursorStore::at(dir.join("cursors").join(format!("{name}.cursor"))),
-            None => CursorStore::none(),
-        }
+    /// Where receivers of alerts keep their positions.
+    pub(super) fn cursors(&self) -> Place {
+        Place(self.kept_dir().map(|dir| dir.join("cursors")))
     }
 }
 
 impl Consumer {
-    /// Restores what the journal holds, and starts engine, storage and notifier. Must be called within a tokio
+    /// Restores what the journal holds, and starts engine, storages and receivers. Must be called within a tokio
     /// runtime.
     ///
     /// # Errors
@@ -114,7 +117,8 @@ impl Consumer {
         let book = Mutex::default();
         let Opened { keeper, found, outbox, checkpoints, journal_id } = open(settings, places)?;
         let door = wiring::intake(settings);
-        let intake = Arc::new(Intake::new(door, catalog.clone(), clock, keeper.clone(), telemetry.clone()));
+        let intake =
+            Arc::new(Intake::new(door, catalog.clone(), clock.clone(), keeper.clone(), telemetry.clone()));
         let restorer = Restorer {
             keeper: &keeper,
             checkpoints: checkpoints.as_ref(),
@@ -128,19 +132,16 @@ impl Consumer {
         let (engine, recovery) = restored.map_err(StartError::Journal)?;
         let (engine, recovery) = (Arc::new(engine), Arc::new(recovery));
         outbox.recall(&board).map_err(|error| StartError::Journal(format!("outbox: {error}")))?;
-        let notifying = start_notifying(settings, places, &outbox, &board)?;
+        let silences = notifying::silences(settings, &places.cursors())?;
+        let said =
+            notifying::Said { outbox: &outbox, board: &board, checkpoint_epoch: recovery.checkpoint_epoch };
+        let (receivers, running) = notifying::start(settings, &places.cursors(), &clock, &silences, &said)?;
+        let receivers = Arc::new(receivers);
         let sources = Sources { keeper: keeper.clone(), outbox: outbox.clone(), catalog: catalog.clone() };
         let used = settings.storage.used();
         let storages = Arc::new(Storages::start(used, &sources, places.kept_dir(), journal_id)?);
-        let known = storages.newest_cursor().max(outbox.log().appended());
-        if known > recovery.last_epoch {
-            tracing::error!(
-                journal = recovery.last_epoch,
-                known,
-                "the journal has lost epochs that were stored or told already; going on behind them"
-            );
-            intake.skip_to(known);
-        }
+        skip_lost(&intake, &recovery, storages.newest_cursor().max(outbox.log().appended()));
+        wake_readers(&keeper, &storages, &outbox);
         let control = RuleControl::new(book, board.clone(), intake.clone());
         control.apply(wiring::rules(settings));
         let written = Arc::new(RuleStore::new(settings));
@@ -150,14 +151,6 @@ impl Consumer {
                 Ok(control.apply(wanted.iter().map(|rule| wiring::rule(rule, stale)).collect()))
             }));
         }
-        keeper.add_waker(Box::new({
-            let (storages, outbox) = (storages.clone(), outbox.clone());
-            move || {
-                storages.wake();
-                outbox.wake();
-            }
-        }));
-        let receiving = notifying.as_ref().map(|n| (n.receipts.clone(), n.cursor.clone()));
         let upkeep = Arc::new(Upkeep::new(
             wiring::upkeep(settings),
             checkpoints,
@@ -167,8 +160,8 @@ impl Consumer {
                 storages: storages.clone(),
                 intake: intake.clone(),
                 catalog: catalog.clone(),
+                receivers: receivers.clone(),
             },
-            receiving,
             &recovery,
         ));
         let threads = Threads {
@@ -177,9 +170,8 @@ impl Consumer {
                 move || keeper.commit_until_closed()
             })?,
             outbox: spawn("outbox", {
-                let (outbox, board) = (outbox.clone(), board.clone());
-                let notifier = notifying.as_ref().map(|n| (n.notifier.clone(), n.receipts.clone()));
-                move || outbox.run(&board, notifier.as_ref().map(|(notifier, receipts)| (notifier, receipts)))
+                let (outbox, board, receivers) = (outbox.clone(), board.clone(), receivers.clone());
+                move || outbox.run(&board, &receivers)
             })?,
             sealer: spawn("intake", {
                 let (intake, engine, upkeep) = (intake.clone(), engine.clone(), upkeep.clone());
@@ -191,7 +183,6 @@ impl Consumer {
             })?,
         };
         let rejects = Arc::new(RejectLog::new(settings.ingest.rejected_kept));
-        let notifier = notifying.map(|notifying| notifying.running);
         Ok(Consumer {
             engine,
             intake,
@@ -204,20 +195,33 @@ impl Consumer {
             storages,
             upkeep,
             recovery,
+            receivers,
+            silences,
+            clock,
             outbox,
-            notifier,
+            notifying: running,
             threads,
         })
     }
 
-    /// Stops in the order of the samples: door, journal, engine, outbox, storages, notifier, and a last checkpoint, so
+    /// Stops in the order of the samples: door, journal, engine, outbox, storages, receivers, and a last checkpoint, so
     /// that the next start has nothing to replay. Blocks; `within` bounds it. Says whether nothing was lost.
     pub async fn stop(self, within: Duration) -> bool {
         let deadline = Instant::now() + within;
         let left = move || deadline.saturating_duration_since(Instant::now());
         self.intake.close();
-        let Consumer { engine, keeper, outbox, storages, upkeep, telemetry, threads, notifier, .. } = self;
-        let receipts = upkeep.clone();
+        let Consumer {
+            engine,
+            keeper,
+            outbox,
+            storages,
+            upkeep,
+            telemetry,
+            threads,
+            notifying,
+            receivers,
+            ..
+        } = self;
         let drained = tokio::task::spawn_blocking(move || {
             let Threads { sealer, committer, outbox: outbox_thread, upkeep: upkeep_thread } = threads;
             // Lets go of a journal that can't be written.
@@ -242,10 +246,8 @@ impl Consumer {
             given_up == 0 && (delivered || upkeep.is_kept())
         });
         let drained = tokio::time::timeout(left(), drained).await;
-        if let Some(running) = notifier {
-            running.stop(left().min(Duration::from_secs(2))).await;
-        }
-        receipts.store_receipts();
+        notifying.stop(left().min(Duration::from_secs(2))).await;
+        receivers.store();
         matches!(drained, Ok(Ok(true)))
     }
 }
@@ -281,31 +283,25 @@ fn open(settings: &Settings, places: &Places) -> Result<Opened, StartError> {
     Ok(Opened { keeper, found, outbox, checkpoints, journal_id })
 }
 
-/// The notifier, and what it was not done with when the process before ended.
-struct Notifying {
-    notifier: Notifier,
-    running: notify::Running,
-    receipts: Arc<Receipts>,
-    cursor: CursorStore,
+/// Goes on behind `known`, the newest epoch that was stored or told, should the journal have lost it.
+fn skip_lost(intake: &Intake, recovery: &Recovery, known: u64) {
+    if known > recovery.last_epoch {
+        tracing::error!(
+            journal = recovery.last_epoch,
+            known,
+            "the journal has lost epochs that were stored or told already; going on behind them"
+        );
+        intake.skip_to(known);
+    }
 }
 
-fn start_notifying(
-    settings: &Settings,
-    places: &Places,
-    outbox: &Outbox,
-    board: &AlertBoard,
-) -> Result<Option<Notifying>, StartError> {
-    let Some((notifier, running)) = start_notifier(settings)? else { return Ok(None) };
-    let journal =
-        |why: &dyn std::fmt::Display| StartError::Journal(format!("the notifier's position: {why}"));
-    let cursor = places.cursor("notifier");
-    let settled = match cursor.load().map_err(|e| journal(&e))? {
-        StoredCursor::At(position) => position,
-        _ => 0,
-    };
-    let receipts = Receipts::after(settled);
-    outbox.tell_again(settled, board, &notifier, &receipts).map_err(|e| journal(&e))?;
-    Ok(Some(Notifying { notifier, running, receipts, cursor }))
+/// Wakes who reads the journal whenever it is safe up to a later epoch.
+fn wake_readers(keeper: &Keeper, storages: &Arc<Storages>, outbox: &Arc<Outbox>) {
+    let (storages, outbox) = (storages.clone(), outbox.clone());
+    keeper.add_waker(Box::new(move || {
+        storages.wake();
+        outbox.wake();
+    }));
 }
 
 fn callbacks(intake: &Arc<Intake>, outbox: &Arc<Outbox>) -> Callbacks {
@@ -330,19 +326,6 @@ fn callbacks(intake: &Arc<Intake>, outbox: &Arc<Outbox>) -> Callbacks {
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
     std::thread::Builder::new().name(name.into()).spawn(run).map_err(|e| StartError::Thread(e.to_string()))
-}
-
-fn start_notifier(settings: &Settings) -> Result<Option<(Notifier, notify::Running)>, StartError> {
-    let Some(url) = settings.alerts.webhook_url.as_ref().filter(|_| settings.alerts.enabled) else {
-        return Ok(None);
-    };
-    let config = NotifyConfig {
-        webhook_url: url.as_str().into(),
-        queue_len_max: settings.alerts.queue_len_max,
-        timeout: settings.alerts.webhook_timeout,
-        ..NotifyConfig::default()
-    };
-    Notifier::start(config).map(Some).map_err(|e| StartError::Notifier(e.to_string()))
 }
 
 /// Feeds what the bus receives to the door, until the receiver ends.

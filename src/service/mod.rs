@@ -6,6 +6,7 @@
 
 mod backends;
 mod consumer;
+mod notifying;
 mod own;
 mod storage;
 mod upkeep;
@@ -63,7 +64,7 @@ impl fmt::Display for StartError {
             StartError::Engine(why) => ("engine", why),
             StartError::Journal(why) => ("journal", why),
             StartError::Storage(why) => ("storage", why),
-            StartError::Notifier(why) => ("alerts.webhook_url", why),
+            StartError::Notifier(why) => ("alerts", why),
             StartError::Bus(why) => ("bus", why),
             StartError::Statsd(why) => ("statsd.listen", why),
             StartError::Http(why) => ("http.listen", why),
@@ -279,6 +280,9 @@ impl Service {
             telemetry: consumer.telemetry.clone(),
             board: consumer.board.clone(),
             rules: consumer.written.clone(),
+            receivers: consumer.receivers.clone(),
+            silences: consumer.silences.clone(),
+            clock: consumer.clock.clone(),
             decoders: Decoders::new(consumer.catalog.clone(), {
                 let settings = settings.clone();
                 move |format| wiring::limits(&settings, format)

@@ -16,11 +16,10 @@ use parking_lot::{Condvar, Mutex};
 
 use super::storage::Storages;
 use crate::checkpoint::Checkpoints;
-use crate::delivery::CursorStore;
 use crate::intake::Intake;
 use crate::journal::epochs;
 use crate::keeper::Keeper;
-use crate::notify::receipt::Receipts;
+use crate::notify::receivers::Receivers;
 use crate::outbox::Outbox;
 use crate::recovery::{ENTRIES, HEAD, Head, PART, REQUESTS, Recovery};
 use crate::settings::Stored;
@@ -54,13 +53,6 @@ struct Job {
     workers: usize,
 }
 
-/// Where its own position is kept, and what it is.
-struct Receiving {
-    receipts: Arc<Receipts>,
-    cursor: CursorStore,
-    stored: u64,
-}
-
 /// What the upkeep did, for `/status`.
 #[derive(Debug, Default)]
 pub struct UpkeepCounters {
@@ -88,6 +80,8 @@ pub struct Kept {
     pub intake: Arc<Intake>,
     /// The catalog.
     pub catalog: Arc<Catalog>,
+    /// The receivers of alerts.
+    pub receivers: Arc<Receivers>,
 }
 
 /// The upkeep.
@@ -95,7 +89,6 @@ pub struct Upkeep {
     config: UpkeepConfig,
     checkpoints: Option<Checkpoints>,
     kept: Kept,
-    receiving: Mutex<Option<Receiving>>,
     state: Mutex<State>,
     changed: Condvar,
     /// For `/status`.
@@ -126,7 +119,6 @@ impl Upkeep {
         config: UpkeepConfig,
         checkpoints: Option<Checkpoints>,
         kept: Kept,
-        receiving: Option<(Arc<Receipts>, CursorStore)>,
         recovery: &Recovery,
     ) -> Upkeep {
         let known = checkpoints.as_ref().and_then(|place| place.epochs().ok()).unwrap_or_default();
@@ -141,12 +133,10 @@ impl Upkeep {
             sealed: None,
             closed: false,
         };
-        let receiving = receiving.map(|(receipts, cursor)| Receiving { receipts, cursor, stored: 0 });
         Upkeep {
             config,
             checkpoints,
             kept,
-            receiving: Mutex::new(receiving),
             state: Mutex::new(state),
             changed: Condvar::new(),
             counters: UpkeepCounters::default(),
@@ -200,7 +190,7 @@ impl Upkeep {
                 self.state.lock().busy = false;
             }
             self.release();
-            self.store_receipts();
+            self.kept.receivers.store();
             if closed {
                 return;
             }
@@ -297,22 +287,8 @@ impl Upkeep {
         let raw = self.kept.storages.cursor(Stored::Raw).unwrap_or(u64::MAX);
         self.kept.keeper.release(raw);
         let windows = self.kept.storages.cursor(Stored::Windows).unwrap_or(u64::MAX);
-        let settled = self.receiving.lock().as_ref().map_or(u64::MAX, |r| r.receipts.settled());
+        let settled = self.kept.receivers.settled().unwrap_or(u64::MAX);
         self.kept.outbox.release(windows.min(settled).min(self.kept.keeper.checkpointed_epoch()));
-    }
-
-    /// Keeps in mind which transitions receivers have been told of.
-    pub fn store_receipts(&self) {
-        let mut receiving = self.receiving.lock();
-        let Some(Receiving { receipts, cursor, stored }) = receiving.as_mut() else { return };
-        let settled = receipts.settled();
-        if settled == *stored {
-            return;
-        }
-        match cursor.store(settled) {
-            Ok(()) => *stored = settled,
-            Err(error) => tracing::warn!(%error, "the notifier's position can't be stored; trying again"),
-        }
     }
 
     /// Has the workers write their state and ends them; the checkpoint is written meanwhile.

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::compounds::{List, Optional, OrWord};
+use super::compounds::{List, Optional, OrWord, Sub};
 use super::kinds::{BOOL, TEXT, Url, count, duration};
+use super::receivers::{MaintenanceSettings, Receiver, ReceiverSettings, SilenceSettings};
 use super::rules::{Rule, RuleSettings};
 use super::section::section;
 use super::words::HttpUrl;
@@ -13,7 +14,7 @@ use super::words::HttpUrl;
 pub struct AlertsSettings {
     /// Default on.
     pub enabled: bool,
-    /// Where firing and resolution are posted; `None`: nowhere, alerts are only listed.
+    /// Shorthand for a receiver `webhook` of type webhook that is posted to here.
     pub webhook_url: Option<HttpUrl>,
     /// Time for the receiver to answer. Default 10 s.
     pub webhook_timeout: Duration,
@@ -21,6 +22,14 @@ pub struct AlertsSettings {
     pub stale: Duration,
     /// Transitions that wait for the receiver before more of them are dropped and counted. Default 10,000.
     pub queue_len_max: usize,
+    /// Who is told of transitions. Default nobody, alerts are only listed.
+    pub receivers: Vec<ReceiverSettings>,
+    /// What nobody is told of until some time. Default none.
+    pub silences: Vec<SilenceSettings>,
+    /// What nobody is told of in some hours of the week. Default none.
+    pub maintenance: Vec<MaintenanceSettings>,
+    /// Silences given by the API that are kept; more are refused. Default 1,000.
+    pub silences_max: usize,
     /// The rules. Default none.
     pub rules: Vec<RuleSettings>,
     /// Directory of files with more rules.
@@ -56,6 +65,10 @@ impl Default for AlertsSettings {
             webhook_timeout: Duration::from_secs(10),
             stale: Duration::from_secs(300),
             queue_len_max: 10_000,
+            receivers: Vec::new(),
+            silences: Vec::new(),
+            maintenance: Vec::new(),
+            silences_max: 1000,
             rules: Vec::new(),
             rules_dir: None,
             reload_interval: Duration::from_secs(5),
@@ -72,6 +85,10 @@ section! { AlertsSettings requires [] {
     "webhook_timeout" => webhook_timeout: duration("10ms", "10m"),
     "stale" => stale: duration("1s", "365d"),
     "queue_len_max" => queue_len_max: count(1, 10_000_000),
+    "receivers" => receivers: List(Receiver),
+    "silences" => silences: List(Sub),
+    "maintenance" => maintenance: List(Sub),
+    "silences_max" => silences_max: count(0, 1_000_000),
     "rules_dir" => rules_dir: Optional(TEXT),
     "reload_interval" => reload_interval: duration("0s", "1h"),
     "slack" => slack: OrWord("auto", duration("0s", "10s")),

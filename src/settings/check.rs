@@ -1,5 +1,6 @@
 //! What no single key can tell: combinations that cannot be.
 
+use super::check_receivers::check_receivers;
 use super::check_storage::{check_journal, check_storages};
 use super::report::Report;
 use super::rules::{check_names, check_windows as check_windows_of_rules};
@@ -18,6 +19,7 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
     let rules = &settings.alerts.rules;
     check_names([].iter(), rules, report);
     check_windows_of_rules(rules, &settings.windows, report);
+    check_receivers(settings, report);
     check_http(settings, report);
 }
 

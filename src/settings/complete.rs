@@ -22,6 +22,12 @@ pub(super) fn complete(settings: &mut Settings, origins: &Origins) {
     complete_storages(settings, origins);
     complete_journal(settings, origins);
     complete_windows(settings, origins);
+    let queue_len_max = settings.alerts.queue_len_max;
+    for (at, receiver) in settings.alerts.receivers.iter_mut().enumerate() {
+        if !origins.is_given(&format!("alerts.receivers[{at}].queue_len_max")) {
+            receiver.queue_len_max = queue_len_max;
+        }
+    }
     for rule in &mut settings.alerts.rules {
         rules::complete(rule, &settings.windows);
     }

@@ -3,9 +3,10 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::compounds::Sub;
-use super::kinds::{BOOL, LISTEN, count, duration, size};
+use super::compounds::{Optional, Sub};
+use super::kinds::{BOOL, LISTEN, Url, count, duration, size};
 use super::section::section;
+use super::words::HttpUrl;
 
 /// Section `http`.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,6 +15,8 @@ pub struct HttpSettings {
     pub enabled: bool,
     /// Where the API listens. Default `127.0.0.1:8080`.
     pub listen: SocketAddr,
+    /// Where others reach the API, for links in notifications; `None`: there are no links.
+    pub external_url: Option<HttpUrl>,
     /// `body_max`: bytes of one request body, after decompression. Default 16 MiB.
     pub body_bytes_max: u64,
     /// Time for a client to send the headers of a request. Default 10 s.
@@ -31,6 +34,7 @@ impl Default for HttpSettings {
         HttpSettings {
             enabled: true,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            external_url: None,
             body_bytes_max: 16 << 20,
             header_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
@@ -118,6 +122,7 @@ impl Default for IngestSettings {
 section! { HttpSettings requires [] {
     "enabled" => enabled: BOOL,
     "listen" => listen: LISTEN,
+    "external_url" => external_url: Optional(Url),
     "body_max" => body_bytes_max: size(1 << 10, 1 << 30),
     "header_timeout" => header_timeout: duration("10ms", "1h"),
     "request_timeout" => request_timeout: duration("10ms", "1h"),

@@ -5,14 +5,14 @@
 //!
 //! # Layout
 //! - one file a section: [`service`] (with logging), [`bus`], [`http`] (with ingest), [`statsd`], [`windows`], [`journal`],
-//!   [`storage`] (and [`storages`], which are one or a list), [`collection`], [`alerts`] (and [`rules`]), [`performance`]; each ends
-//!   with the table of its keys
+//!   [`storage`] (and [`storages`], which are one or a list), [`collection`], [`alerts`] (and its [`rules`] and
+//!   [`receivers`]), [`performance`]; each ends with the table of its keys
 //! - [`words`]: value types: choices, secrets, addresses; [`units`]: durations and sizes
 //! - [`machine`]: what defaults follow the machine
 //! - [`mod@load`]: sources, lowest first: defaults, file, environment, flags
 //! - [`mod@env`]: variables; `yaml`: the file; `written`: the tree both give
 //! - `kinds`: how values are read and shown; `compounds`: lists, tags, what may be absent; [`section`]: how tables of keys are
-//! - `complete`: defaults that follow other keys; `check`, `check_storage`: combinations that cannot be
+//! - `complete`: defaults that follow other keys; `check`, `check_storage`, `check_receivers`: combinations that cannot be
 //! - [`print()`]: settings -> YAML; [`report`]: places and problems
 
 pub mod alerts;
@@ -22,6 +22,7 @@ pub mod http;
 pub mod journal;
 pub mod machine;
 pub mod performance;
+pub mod receivers;
 pub mod rules;
 pub mod service;
 pub mod statsd;
@@ -43,6 +44,7 @@ mod kinds;
 pub mod section;
 
 mod check;
+mod check_receivers;
 mod check_storage;
 mod complete;
 mod print;
@@ -59,10 +61,15 @@ pub use report::{Origin, Origins, Problem, SettingsErrors};
 
 pub use alerts::AlertsSettings;
 pub use bus::{BusKind, BusSettings, EmbeddedBusSettings, Framing, Transport};
+pub use check_receivers::SHORTHAND;
 pub use collection::{Application, CollectionSettings, CommandSettings, ScrapeSettings};
 pub use http::{DedupSettings, HttpSettings, IngestSettings};
 pub use journal::{Durability, JournalSettings, WhenFull};
 pub use performance::PerformanceSettings;
+pub use receivers::{
+    AlertMatchSettings, Day, MaintenanceSettings, ReceiverKind, ReceiverSettings, SilenceSettings,
+    TlsSettings,
+};
 pub use rules::files::{RuleFile, load_rules, read_rules, rule_of_json};
 pub use rules::test_file::{RuleTest, TestFile, read_tests};
 pub use rules::{Operator, OverSettings, RuleCondition, RuleSettings, RuleSource, Threshold};

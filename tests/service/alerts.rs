@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 use crate::running::{Running, at, names, until};
 
 /// A receiver on a port of its own that takes everything; it ends with the process.
-struct Receiver {
-    address: SocketAddr,
+pub struct Receiver {
+    pub address: SocketAddr,
     alerts: Arc<Mutex<Vec<Value>>>,
 }
 
 impl Receiver {
-    fn start() -> Receiver {
+    pub fn start() -> Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("it is bound");
         let alerts = Arc::new(Mutex::new(Vec::new()));
@@ -39,7 +39,7 @@ impl Receiver {
     }
 
     /// The first `count` alerts, once they have come.
-    fn wait(&self, count: usize) -> Vec<Value> {
+    pub fn wait(&self, count: usize) -> Vec<Value> {
         until("alerts arrive", || {
             let alerts = self.alerts.lock().expect("nobody panics");
             (alerts.len() >= count).then(|| alerts.clone())

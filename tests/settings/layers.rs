@@ -138,7 +138,9 @@ alerts: { rules: [ { name: "%", metric: m, operator: "!=", threshold: -1.5e300, 
     let masked = ["PASSWORD", "TOKEN"].map(|key| format!("PLANTD_MODULE_METRIC__STORAGE__{key}"));
     let [password, token] = masked.each_ref().map(|variable| (variable.as_str(), "********"));
     let headers = ("PLANTD_MODULE_METRIC__STORAGE__HEADERS", "X-Scope-OrgID=********");
-    round_trip(&switched_on(&shipped), &[producer, password, token, headers]);
+    let secret = ("PLANTD_MODULE_METRIC__ALERTS__RECEIVERS__0__HMAC_SECRET", "********");
+    let receiver = ("PLANTD_MODULE_METRIC__ALERTS__RECEIVERS__0__HEADERS", "Authorization=********");
+    round_trip(&switched_on(&shipped), &[producer, password, token, headers, secret, receiver]);
     for entry in std::fs::read_dir(repository("config/examples")).expect("it is there") {
         let path = entry.expect("it can be read").path();
         round_trip(&std::fs::read_to_string(path).expect("it can be read"), &[]);

@@ -5,6 +5,7 @@
 //! - `variables`: every key by its variable, the documented variables, files that hold secrets
 //! - `layers`: what stands above what, defaults that follow other keys, the print reads back
 //! - `storages`: one storage or several, and the journal
+//! - `receivers`: receivers of alerts, silences and maintenance windows
 //! - `document`: the blocks of the contract document
 //! - `rules`: alert rules, in the configuration and in files of their own
 //! - `shipped`: `config/`
@@ -14,6 +15,7 @@ mod document;
 mod layers;
 mod mistakes;
 mod program;
+mod receivers;
 mod rules;
 mod shipped;
 mod storages;

@@ -80,6 +80,7 @@ fn the_examples() {
     type Expected<'a> = (&'a str, Mode, &'a [(StorageKind, &'a str)]);
     let consumer = Mode::Consumer;
     let expected: &[Expected] = &[
+        ("alerts-receivers", consumer, &[(File, "file")]),
         ("producer", Mode::Producer, &[(File, "file")]),
         ("standalone", Mode::Standalone, &[(File, "file")]),
         ("storage-file", consumer, &[(File, "file")]),

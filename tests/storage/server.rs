@@ -52,6 +52,15 @@ impl Server {
         panic!("{} did not start", program.name);
     }
 
+    /// Starts `program` once more on ports that were its own, in a new directory for its log.
+    pub fn start_on(program: Program, ports: Vec<u16>, arguments: &[String]) -> Server {
+        let directory = tempfile::tempdir().unwrap();
+        let child = spawn(program, arguments, directory.path());
+        let mut server = Server { child, directory, ports };
+        assert!(server.answers(), "{}", server.log());
+        server
+    }
+
     /// The first port.
     pub fn port(&self) -> u16 {
         self.ports[0]
@@ -70,6 +79,11 @@ impl Server {
     /// What it printed.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    /// Ends it in an orderly way.
+    pub fn stop(mut self) {
+        self.end(Signal::TERM);
     }
 
     /// Ends it in an orderly way, starts it again on the same ports and directory, and waits until it answers.
