@@ -180,6 +180,6 @@ mod tests {
         }
         let anomaly = wired(json!({"name": "a", "metric": "m", "condition": "anomaly", "method": "ewma"}));
         assert_eq!(anomaly.signal, Signal::Anomaly { method: "ewma".into() });
-        assert_eq!(anomaly.level, Level::new(">".parse().expect("it is one"), 0.99));
+        assert_eq!(anomaly.level, Level::new(">".parse().expect("it is one"), 0.5));
     }
 }
