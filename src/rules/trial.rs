@@ -119,9 +119,12 @@ impl Trial {
 
     /// Plays an epoch of a journal, whose series have the numbers that [`Trial::learn`] was told.
     pub fn submit(&mut self, epoch: Epoch) {
-        self.arrivals_ns.push(epoch.arrival_ns);
+        let Epoch { arrival_ns, floor_ns, batches, entries, .. } = epoch;
+        self.arrivals_ns.push(arrival_ns);
         let number = self.arrivals_ns.len() as u64;
-        self.engine.submit(Arc::new(Epoch { number, ..epoch }));
+        // What else it brought has no place here: the rules are those of the trial.
+        let epoch = Epoch { number, arrival_ns, floor_ns, batches, entries, ..Epoch::default() };
+        self.engine.submit(Arc::new(epoch));
         // Gathers what there is, so that little is held at a time.
         self.gather(self.engine.completed());
     }

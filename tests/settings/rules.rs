@@ -96,15 +96,15 @@ const KINDS: &[(&str, Check, &str, &str)] = &[
     ("stale_for: 1m", |r| r.stale_for == Some(seconds(60)), "age(m) > 1m", "m is older than 1m"),
     (
         "condition: anomaly, method: seasonal",
-        |r| (r.condition, r.threshold) == (RuleCondition::Anomaly, 0.99.into()),
-        "anomaly_seasonal(m) > 0.99",
-        "m is {{value | 3}} strange",
+        |r| (r.condition, r.threshold) == (RuleCondition::Anomaly, 0.5.into()),
+        "anomaly_seasonal(m) > 0.5",
+        "m is {{value}}, expected {{lower | 2}} to {{upper | 2}}",
     ),
     (
         "condition: anomaly, threshold: 0.9, operator: \">=\"",
         |r| r.method.as_deref() == Some("default") && r.threshold == 0.9.into(),
         "anomaly_default(m) >= 0.9",
-        "m is {{value | 3}} strange",
+        "m is {{value}}, expected {{lower | 2}} to {{upper | 2}}",
     ),
 ];
 

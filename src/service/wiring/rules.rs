@@ -182,6 +182,6 @@ mod tests {
         }
         let anomaly = wired(json!({"name": "a", "metric": "m", "condition": "anomaly", "method": "ewma"}));
         assert_eq!(anomaly.signal, Signal::Anomaly { method: "ewma".parse().unwrap() });
-        assert_eq!(anomaly.level, Level::new(">".parse().expect("it is one"), 0.99));
+        assert_eq!(anomaly.level, Level::new(">".parse().expect("it is one"), 0.5));
     }
 }

@@ -266,7 +266,7 @@ fn message_of(rule: &RuleSettings) -> String {
         }
         (Some(func), None) => format!("{func} {metric}{within} {compared}{lasting}"),
         (None, _) if rule.condition == RuleCondition::Anomaly => {
-            format!("{metric} is {{{{value | 3}}}} strange{lasting}")
+            format!("{metric} is {{{{value}}}}, expected {{{{lower | 2}}}} to {{{{upper | 2}}}}{lasting}")
         }
         (None, _) => format!("{metric} {compared}{lasting}"),
     }

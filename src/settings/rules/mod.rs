@@ -68,7 +68,7 @@ choice! {
 pub const METHODS: &[&str] = &["default", "robust_z", "ewma", "seasonal"];
 
 /// The score from which on a sample counts as strange, unless a rule says another.
-pub const SCORE_THRESHOLD: f64 = 0.99;
+pub const SCORE_THRESHOLD: f64 = 0.5;
 
 /// A rule: one state machine for each series, or group of series, that it matches.
 #[derive(Clone, Debug, PartialEq)]
