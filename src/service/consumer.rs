@@ -29,7 +29,7 @@ use crate::notify::receivers::{AllRunning, Place, Receivers};
 use crate::notify::silence::Silences;
 use crate::outbox::Outbox;
 use crate::recovery::{self, Recovery, Restorer};
-use crate::rulebook::RuleControl;
+use crate::rulebook::{RuleBook, RuleControl};
 use crate::rules::store::RuleStore;
 use crate::settings::Settings;
 use crate::telemetry::Telemetry;
@@ -142,15 +142,7 @@ impl Consumer {
         let storages = Arc::new(Storages::start(used, &sources, places.kept_dir(), journal_id)?);
         skip_lost(&intake, &recovery, storages.newest_cursor().max(outbox.log().appended()));
         wake_readers(&keeper, &storages, &outbox);
-        let control = RuleControl::new(book, board.clone(), intake.clone());
-        control.apply(wiring::rules(settings));
-        let written = Arc::new(RuleStore::new(settings));
-        if settings.alerts.enabled {
-            let stale = settings.alerts.stale;
-            written.wire(Box::new(move |wanted| {
-                Ok(control.apply(wanted.iter().map(|rule| wiring::rule(rule, stale)).collect()))
-            }));
-        }
+        let written = rules_in_force(settings, book, &board, &intake);
         let upkeep = Arc::new(Upkeep::new(
             wiring::upkeep(settings),
             checkpoints,
@@ -250,6 +242,25 @@ impl Consumer {
         receivers.store();
         matches!(drained, Ok(Ok(true)))
     }
+}
+
+/// Brings the rules of the settings into force, with a store that can change them.
+fn rules_in_force(
+    settings: &Settings,
+    book: Mutex<RuleBook>,
+    board: &Arc<AlertBoard>,
+    intake: &Arc<Intake>,
+) -> Arc<RuleStore> {
+    let control = RuleControl::new(book, board.clone(), intake.clone());
+    control.apply(wiring::rules(settings));
+    let written = Arc::new(RuleStore::new(settings));
+    if settings.alerts.enabled {
+        let stale = settings.alerts.stale;
+        written.wire(Box::new(move |wanted| {
+            Ok(control.apply(wanted.iter().map(|rule| wiring::rule(rule, stale)).collect()))
+        }));
+    }
+    written
 }
 
 /// What is on disk.

@@ -116,6 +116,9 @@ fn strip(answer: &mut Value) {
     if let Some(answer) = answer.as_object_mut() {
         answer.remove("as_of");
     }
+    if let Some(as_prometheus) = answer.pointer_mut("/data/alerts").and_then(Value::as_array_mut) {
+        as_prometheus.sort_by_key(|alert| alert["labels"].to_string());
+    }
     for list in ["series", "alerts"] {
         let Some(list) = answer.get_mut(list).and_then(Value::as_array_mut) else { continue };
         list.sort_by_key(|entry| {
