@@ -8,6 +8,28 @@ use crate::notify::queue::GroupKey;
 use crate::notify::silence::Silences;
 use crate::notify::{Notification, Status};
 
+/// The breach of an alert that a receiver takes to last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lasting {
+    /// None.
+    Nothing,
+    /// That which began then.
+    Since(TimeNs),
+    /// Perhaps one, of which the start is not known.
+    Unknown,
+}
+
+impl Lasting {
+    /// Behind a transition. One of an earlier breach changes nothing.
+    pub(super) fn after(self, notification: &Notification) -> Lasting {
+        match (self, notification.status) {
+            (Lasting::Since(newest_ns), _) if notification.started_ns < newest_ns => self,
+            (_, Status::Firing) => Lasting::Since(notification.started_ns),
+            (_, Status::Resolved | Status::Retracted) => Lasting::Nothing,
+        }
+    }
+}
+
 impl Desk {
     /// What is told again: to an Alertmanager whatever is due, to others what still fires of a group.
     pub(super) fn take_repeats(
@@ -161,10 +183,22 @@ impl Desk {
         self.told.get(&id).is_some_and(|told| told.ended_ns.is_none())
     }
 
-    /// Whether the receiver takes the breach that began then for the one that lasts, as far as is known.
-    pub(super) fn believes(&self, id: u128, started_ns: TimeNs) -> bool {
+    /// What the receiver takes to last of the alert, nothing of it being on its way.
+    pub(super) fn known(&self, id: u128) -> Lasting {
         let told = self.told.get(&id).filter(|told| told.ended_ns.is_none());
-        self.busy.contains_key(&id) || told.is_none_or(|told| told.notification.started_ns == started_ns)
+        match told {
+            Some(told) => Lasting::Since(told.notification.started_ns),
+            None if self.may_know(id) => Lasting::Unknown,
+            None => Lasting::Nothing,
+        }
+    }
+
+    /// The same behind what is on its way and what waits, but for the newest `without` of these.
+    pub(super) fn lasting(&self, id: u128, without: usize) -> Lasting {
+        let known = self.busy.get(&id).map_or_else(|| self.known(id), |(_, lasting)| *lasting);
+        let waiting = self.queue.waiting_of(id);
+        let counted = waiting.len().saturating_sub(without);
+        waiting.into_iter().take(counted).fold(known, Lasting::after)
     }
 
     /// The start of the newest breach of the alert that the receiver knows of, or that is held back.
