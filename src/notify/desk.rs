@@ -214,8 +214,8 @@ pub struct Desk {
     told: HashMap<u128, Told>,
     again: BTreeSet<(TimeNs, u128)>,
     held: HashMap<u128, Held>,
-    /// Alerts of which the process before may have sent more than is known.
-    in_doubt: HashSet<u128>,
+    /// Breaches of which the process before may have sent more than is known, by alert and start.
+    in_doubt: BTreeSet<(u128, TimeNs)>,
     /// Earlier breaches that were told and have not ended, by alert and start.
     past: HashSet<(u128, TimeNs)>,
     /// Held ones were looked at under this version of the silences, and need not be until then.
@@ -290,7 +290,7 @@ impl Desk {
 
     /// Takes a transition that the process before may have sent already.
     pub fn take_again(&mut self, notification: Notification, now_ns: TimeNs) {
-        self.in_doubt.insert(notification.id);
+        self.in_doubt.insert((notification.id, notification.started_ns));
         self.take(notification, now_ns);
     }
 

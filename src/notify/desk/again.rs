@@ -128,13 +128,13 @@ impl Desk {
     ) {
         let id = notification.id;
         let status = notification.status;
+        self.in_doubt.remove(&(id, notification.started_ns));
         if is_past {
             return;
         }
         if status == Status::Firing {
             self.held.remove(&id).inspect(|_| self.changes += 1);
         }
-        self.in_doubt.remove(&id);
         let knows = outcome == Outcome::Delivered || (outcome == Outcome::GivenUp && self.to_alertmanager);
         let group = self.group_of(&notification);
         self.forget(id);
@@ -162,9 +162,9 @@ impl Desk {
     }
 
     /// The alert has ended, and that is not told.
-    pub(super) fn end(&mut self, id: u128) {
+    pub(super) fn end(&mut self, id: u128, started_ns: TimeNs) {
         self.held.remove(&id).inspect(|_| self.changes += 1);
-        self.in_doubt.remove(&id);
+        self.in_doubt.remove(&(id, started_ns));
         self.forget(id);
     }
 
@@ -211,7 +211,7 @@ impl Desk {
     /// Whether it knows so, or may.
     pub(super) fn may_know(&self, id: u128) -> bool {
         self.fires(id)
-            || self.in_doubt.contains(&id)
+            || self.in_doubt.range((id, TimeNs::MIN)..=(id, TimeNs::MAX)).next().is_some()
             || self.held.get(&id).is_some_and(|held| held.may_be_known)
     }
 

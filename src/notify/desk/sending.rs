@@ -104,7 +104,8 @@ impl Desk {
         }
         // Whether the receiver may know by then that the alert fires.
         let told = same.as_ref().map(|entry| entry.notification.status == Status::Firing);
-        let may_know = told.unwrap_or_else(|| self.may_know(id));
+        let is_in_doubt = self.in_doubt.contains(&(id, notification.started_ns));
+        let may_know = is_in_doubt || told.unwrap_or_else(|| self.may_know(id));
         if notification.status == Status::Firing {
             if silences.covers(&notification.subject(), now_ns) {
                 self.done_with(&mut notification, is_behind);
@@ -138,7 +139,7 @@ impl Desk {
             self.done_with(&mut notification, is_behind);
             match same.filter(|_| told == Some(true)) {
                 Some(same) => same.is_over = true,
-                None => self.end(id),
+                None => self.end(id, notification.started_ns),
             }
             return None;
         }
