@@ -164,8 +164,14 @@ mod tests {
         assert!(matches!(verdict, Verdict::Again { .. }), "{verdict:?}");
         assert!(began.elapsed() < Duration::from_secs(30));
         let child = std::fs::read_to_string(&file).unwrap();
-        let state = std::fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
-        assert!(state.is_empty() || state.contains(") Z "), "{state}");
+        let has_ended = || {
+            let state = std::fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
+            state.is_empty() || state.contains(") Z ")
+        };
+        while !has_ended() {
+            assert!(began.elapsed() < Duration::from_secs(30), "the child of the child lives on");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         // Nor does one wait that reads nothing and says a lot.
         assert_eq!(run("exec <&-; yes 2>/dev/null | head -c 300000 >&2", 10_000).await, Verdict::Delivered);
         assert!(Program::new(&[], Duration::from_secs(1), "r").is_err());

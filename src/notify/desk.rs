@@ -28,6 +28,7 @@ use std::sync::atomic::AtomicU64;
 use operators::sample::{DurationNs, SECOND, TimeNs};
 use serde::{Deserialize, Serialize};
 
+use self::again::Lasting;
 use super::counters::{NotifyCounters, add};
 use super::matcher::AlertMatcher;
 use super::queue::{GroupKey, Queue};
@@ -213,12 +214,14 @@ pub struct Desk {
     told: HashMap<u128, Told>,
     again: BTreeSet<(TimeNs, u128)>,
     held: HashMap<u128, Held>,
-    /// Alerts of which the process before may have sent more than is known.
-    in_doubt: HashSet<u128>,
+    /// Breaches of which the process before may have sent more than is known, by alert and start.
+    in_doubt: BTreeSet<(u128, TimeNs)>,
+    /// Earlier breaches that were told and have not ended, by alert and start.
+    past: HashSet<(u128, TimeNs)>,
     /// Held ones were looked at under this version of the silences, and need not be until then.
     looked: (u64, TimeNs),
-    /// Alerts on their way, with their number of transitions and the last one's status.
-    busy: HashMap<u128, (usize, Status)>,
+    /// Alerts on their way, with their number of transitions, and what lasts behind these.
+    busy: HashMap<u128, (usize, Lasting)>,
     /// Receipts that are settled with the last transition of their alert that is on its way.
     behind: HashMap<u128, Vec<Receipt>>,
     in_flight: usize,
@@ -232,7 +235,7 @@ pub struct Desk {
 impl Desk {
     /// An empty desk.
     pub fn new(config: DeskConfig, to_alertmanager: bool, counters: Arc<NotifyCounters>) -> Desk {
-        let (groups, due, told, again, held, in_doubt, busy, behind) = Default::default();
+        let (groups, due, told, again, held, in_doubt, past, busy, behind) = Default::default();
         Desk {
             queue: Queue::new(config.queue_len_max),
             config,
@@ -244,6 +247,7 @@ impl Desk {
             again,
             held,
             in_doubt,
+            past,
             looked: (0, TimeNs::MIN),
             busy,
             behind,
@@ -286,7 +290,7 @@ impl Desk {
 
     /// Takes a transition that the process before may have sent already.
     pub fn take_again(&mut self, notification: Notification, now_ns: TimeNs) {
-        self.in_doubt.insert(notification.id);
+        self.in_doubt.insert((notification.id, notification.started_ns));
         self.take(notification, now_ns);
     }
 
@@ -305,7 +309,9 @@ impl Desk {
         let started_ns = notification.started_ns;
         let newest = self.queue.newest(id).map(|newest| (newest.status, newest.started_ns));
         match (notification.status, newest) {
-            (Status::Firing, Some((Status::Retracted, retracted_ns))) if self.believes(id, retracted_ns) => {
+            (Status::Firing, Some((Status::Retracted, retracted_ns)))
+                if self.lasting(id, 1) == Lasting::Since(retracted_ns) =>
+            {
                 self.supersede(id);
             }
             (Status::Firing, None) if !self.busy.contains_key(&id) && self.knows(&notification) => {
@@ -313,10 +319,7 @@ impl Desk {
             }
             (Status::Retracted, Some((Status::Firing, begun_ns))) if begun_ns == started_ns => {
                 self.supersede(id);
-                let left = self.queue.newest(id).map(|before| before.status);
-                let before = left.or_else(|| self.busy.get(&id).map(|(_, status)| *status));
-                let fires = before.map_or_else(|| self.may_know(id), |status| status == Status::Firing);
-                if !fires {
+                if self.lasting(id, 0) == Lasting::Nothing {
                     self.held.remove(&id).inspect(|_| self.changes += 1);
                     return end(notification, &counters.superseded);
                 }
@@ -467,8 +470,11 @@ impl Desk {
 
     fn depart(&mut self, entries: Vec<Entry>, group: Option<GroupKey>, is_repeat: bool) -> Batch {
         for Entry { notification, .. } in &entries {
-            let busy = self.busy.entry(notification.id).or_insert((0, notification.status));
-            *busy = (busy.0 + 1, notification.status);
+            let (count, lasting) = match self.busy.get(&notification.id) {
+                Some(busy) => *busy,
+                None => (0, self.known(notification.id)),
+            };
+            self.busy.insert(notification.id, (count + 1, lasting.after(notification)));
         }
         self.in_flight += 1;
         self.flying += if is_repeat { 0 } else { entries.len() };

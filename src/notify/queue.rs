@@ -62,6 +62,12 @@ impl Queue {
         self.waiting.get(number).map(|(_, notification)| notification)
     }
 
+    /// The transitions of the alert that wait, oldest first.
+    pub fn waiting_of(&self, id: u128) -> Vec<&Notification> {
+        let numbers = self.of_alert.get(&id).into_iter().flatten();
+        numbers.filter_map(|number| self.waiting.get(number)).map(|(_, notification)| notification).collect()
+    }
+
     /// Puts `notification` at the end; says what was dropped for it. What is dropped is settled.
     pub fn push(&mut self, mut notification: Notification, group: GroupKey) -> Option<Dropped> {
         let mut dropped = None;

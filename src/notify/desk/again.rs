@@ -8,6 +8,28 @@ use crate::notify::queue::GroupKey;
 use crate::notify::silence::Silences;
 use crate::notify::{Notification, Status};
 
+/// The breach of an alert that a receiver takes to last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lasting {
+    /// None.
+    Nothing,
+    /// That which began then.
+    Since(TimeNs),
+    /// Perhaps one, of which the start is not known.
+    Unknown,
+}
+
+impl Lasting {
+    /// Behind a transition. One of an earlier breach changes nothing.
+    pub(super) fn after(self, notification: &Notification) -> Lasting {
+        match (self, notification.status) {
+            (Lasting::Since(newest_ns), _) if notification.started_ns < newest_ns => self,
+            (_, Status::Firing) => Lasting::Since(notification.started_ns),
+            (_, Status::Resolved | Status::Retracted) => Lasting::Nothing,
+        }
+    }
+}
+
 impl Desk {
     /// What is told again: to an Alertmanager whatever is due, to others what still fires of a group.
     pub(super) fn take_repeats(
@@ -106,13 +128,13 @@ impl Desk {
     ) {
         let id = notification.id;
         let status = notification.status;
+        self.in_doubt.remove(&(id, notification.started_ns));
         if is_past {
             return;
         }
         if status == Status::Firing {
             self.held.remove(&id).inspect(|_| self.changes += 1);
         }
-        self.in_doubt.remove(&id);
         let knows = outcome == Outcome::Delivered || (outcome == Outcome::GivenUp && self.to_alertmanager);
         let group = self.group_of(&notification);
         self.forget(id);
@@ -140,9 +162,9 @@ impl Desk {
     }
 
     /// The alert has ended, and that is not told.
-    pub(super) fn end(&mut self, id: u128) {
+    pub(super) fn end(&mut self, id: u128, started_ns: TimeNs) {
         self.held.remove(&id).inspect(|_| self.changes += 1);
-        self.in_doubt.remove(&id);
+        self.in_doubt.remove(&(id, started_ns));
         self.forget(id);
     }
 
@@ -161,10 +183,22 @@ impl Desk {
         self.told.get(&id).is_some_and(|told| told.ended_ns.is_none())
     }
 
-    /// Whether the receiver takes the breach that began then for the one that lasts, as far as is known.
-    pub(super) fn believes(&self, id: u128, started_ns: TimeNs) -> bool {
+    /// What the receiver takes to last of the alert, nothing of it being on its way.
+    pub(super) fn known(&self, id: u128) -> Lasting {
         let told = self.told.get(&id).filter(|told| told.ended_ns.is_none());
-        self.busy.contains_key(&id) || told.is_none_or(|told| told.notification.started_ns == started_ns)
+        match told {
+            Some(told) => Lasting::Since(told.notification.started_ns),
+            None if self.may_know(id) => Lasting::Unknown,
+            None => Lasting::Nothing,
+        }
+    }
+
+    /// The same behind what is on its way and what waits, but for the newest `without` of these.
+    pub(super) fn lasting(&self, id: u128, without: usize) -> Lasting {
+        let known = self.busy.get(&id).map_or_else(|| self.known(id), |(_, lasting)| *lasting);
+        let waiting = self.queue.waiting_of(id);
+        let counted = waiting.len().saturating_sub(without);
+        waiting.into_iter().take(counted).fold(known, Lasting::after)
     }
 
     /// The start of the newest breach of the alert that the receiver knows of, or that is held back.
@@ -177,7 +211,7 @@ impl Desk {
     /// Whether it knows so, or may.
     pub(super) fn may_know(&self, id: u128) -> bool {
         self.fires(id)
-            || self.in_doubt.contains(&id)
+            || self.in_doubt.range((id, TimeNs::MIN)..=(id, TimeNs::MAX)).next().is_some()
             || self.held.get(&id).is_some_and(|held| held.may_be_known)
     }
 

@@ -95,19 +95,20 @@ impl Desk {
     ) -> Option<Entry> {
         let id = notification.id;
         let counters = self.counters.clone();
+        let is_behind = before.iter().any(|entry| entry.notification.id == id);
         let same = before.iter_mut().rev().find(|entry| entry.notification.id == id && !entry.is_past);
         let begun_ns = same.as_ref().filter(|entry| entry.notification.status == Status::Firing);
         let begun_ns = begun_ns.map(|entry| entry.notification.started_ns);
         if begun_ns.max(self.newest_start(id)).is_some_and(|newest_ns| notification.started_ns < newest_ns) {
-            let is_behind = same.is_some();
             return self.past_entry(notification, is_behind, now_ns, silences);
         }
         // Whether the receiver may know by then that the alert fires.
         let told = same.as_ref().map(|entry| entry.notification.status == Status::Firing);
-        let may_know = told.unwrap_or_else(|| self.may_know(id));
+        let is_in_doubt = self.in_doubt.contains(&(id, notification.started_ns));
+        let may_know = is_in_doubt || told.unwrap_or_else(|| self.may_know(id));
         if notification.status == Status::Firing {
             if silences.covers(&notification.subject(), now_ns) {
-                self.done_with(&mut notification, same.is_some());
+                self.done_with(&mut notification, is_behind);
                 add(&counters.silenced, 1);
                 self.held.insert(id, Held { notification, is_queued: false, may_be_known: may_know });
                 self.changes += 1;
@@ -125,7 +126,7 @@ impl Desk {
             self.changes += 1;
             if !may_know && !held.may_be_known {
                 add(&counters.silenced, 1);
-                self.done_with(&mut notification, same.is_some());
+                self.done_with(&mut notification, is_behind);
                 return None;
             }
         }
@@ -135,10 +136,10 @@ impl Desk {
         };
         if !is_wanted {
             add(&counters.unwanted, 1);
-            self.done_with(&mut notification, same.is_some());
+            self.done_with(&mut notification, is_behind);
             match same.filter(|_| told == Some(true)) {
                 Some(same) => same.is_over = true,
-                None => self.end(id),
+                None => self.end(id, notification.started_ns),
             }
             return None;
         }
@@ -153,19 +154,21 @@ impl Desk {
         now_ns: TimeNs,
         silences: &Silences,
     ) -> Option<Entry> {
-        let is_wanted = match notification.status {
-            Status::Firing => true,
-            Status::Resolved => self.config.send_resolved,
-            Status::Retracted => self.config.send_retracted,
+        let breach = (notification.id, notification.started_ns);
+        let (is_wanted, is_told) = match notification.status {
+            Status::Firing => (true, false),
+            Status::Resolved => (self.config.send_resolved, self.past.remove(&breach)),
+            Status::Retracted => (self.config.send_retracted, self.past.remove(&breach)),
         };
         let counter = if self.to_alertmanager {
             &self.counters.superseded
-        } else if silences.covers(&notification.subject(), now_ns) {
+        } else if !is_told && silences.covers(&notification.subject(), now_ns) {
             &self.counters.silenced
         } else if !is_wanted {
             &self.counters.unwanted
         } else {
             let fired_ns = (notification.status == Status::Firing).then_some(notification.time_ns);
+            self.past.extend(fired_ns.map(|_| breach));
             return Some(Entry { is_past: true, ..Entry::new(notification, fired_ns) });
         };
         add(counter, 1);

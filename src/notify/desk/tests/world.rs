@@ -32,10 +32,12 @@ struct Trouble {
     lost: bool,
     silences: bool,
     retractions: bool,
+    /// Breaches of the past come to light.
+    past: bool,
 }
 
-/// Alert, status and event time: what a receiver tells transitions apart by.
-type Told = (u128, Status, TimeNs);
+/// Alert, status, event time and start of the breach: what a receiver tells transitions apart by.
+type Told = (u128, Status, TimeNs, TimeNs);
 
 /// Behind everything.
 const END: Position = Position { epoch: u64::MAX, ahead: BTreeMap::new() };
@@ -84,17 +86,18 @@ impl World {
 
     /// The alerts that fire at a position.
     fn firing(&self, position: &Position) -> BTreeMap<u128, Notification> {
-        let mut firing = BTreeMap::new();
+        let mut breaches = BTreeMap::new();
         let is_settled = |(epoch, place): &(u64, u32)| {
             *epoch <= position.epoch || position.ahead.get(epoch).is_some_and(|places| places.contains(place))
         };
         for (_, notification) in self.log.iter().filter(|(place, _)| is_settled(place)) {
             match notification.status {
-                FIRING => firing.insert(notification.id, notification.clone()),
-                _ => firing.remove(&notification.id),
+                FIRING => breaches.insert((notification.id, notification.started_ns), notification.clone()),
+                _ => breaches.remove(&(notification.id, notification.started_ns)),
             };
         }
-        firing
+        // Of an alert the newest.
+        breaches.into_iter().map(|((id, _), notification)| (id, notification)).collect()
     }
 
     fn epoch(&self) -> u64 {
@@ -107,6 +110,10 @@ impl World {
         for place in 0..=self.dice.below(2) as u32 {
             let id = 1 + u128::from(self.dice.below(6));
             let firing = self.firing(&END);
+            if let Some(begun) = firing.get(&id).filter(|_| trouble.past && self.dice.below(3) == 0) {
+                self.come_to_light(epoch, begun.clone());
+                break;
+            }
             let status = match (firing.contains_key(&id), trouble.retractions && self.dice.below(3) == 0) {
                 (false, _) => FIRING,
                 (true, false) => RESOLVED,
@@ -120,6 +127,18 @@ impl World {
             self.process.tell((epoch, place), notification, self.now_s);
         }
         self.process.receipts.handed_over(epoch);
+    }
+
+    /// A breach before the one that lasts, both its ends.
+    fn come_to_light(&mut self, epoch: u64, begun: Notification) {
+        let len = self.log.len() as i64;
+        let started_ns = begun.started_ns - SECOND / 2 - len;
+        for (place, status) in (10..).zip([FIRING, RESOLVED]) {
+            let time_ns = started_ns + i64::from(place);
+            let notification = Notification { status, started_ns, time_ns, ..begun.clone() };
+            self.log.push(((epoch, place), notification.clone()));
+            self.process.tell((epoch, place), notification, self.now_s);
+        }
     }
 
     /// Something goes on its way, or something on its way comes to an end.
@@ -138,7 +157,7 @@ impl World {
             let batch = &self.process.flying[one];
             let told = |entry: &Entry| {
                 let alert = &entry.notification;
-                ((alert.id, alert.status, alert.time_ns), batch.is_repeat)
+                ((alert.id, alert.status, alert.time_ns, alert.started_ns), batch.is_repeat)
             };
             self.taken.extend(batch.entries.iter().map(told));
         }
@@ -203,14 +222,22 @@ impl World {
     fn news(&self) -> Vec<Told> {
         let mut seen = BTreeSet::new();
         let news = self.taken.iter().filter(|(_, is_repeat)| !is_repeat).map(|(told, _)| *told);
-        news.filter(|(id, status, time_ns)| seen.insert((*id, status.as_str(), *time_ns))).collect()
+        news.filter(|(id, status, time_ns, _)| seen.insert((*id, status.as_str(), *time_ns))).collect()
     }
 
-    /// What the receiver takes to fire: what it was told last of each alert.
+    /// What the receiver takes to fire: what it was told last of the newest breach of each alert.
     fn believed(&self) -> BTreeSet<u128> {
-        let last: BTreeMap<u128, Status> =
-            self.taken.iter().map(|((id, status, _), _)| (*id, *status)).collect();
-        last.into_iter().filter(|(_, status)| *status == FIRING).map(|(id, _)| id).collect()
+        let mut lasting: BTreeMap<u128, TimeNs> = BTreeMap::new();
+        for ((id, status, _, started_ns), _) in &self.taken {
+            let newest_ns = lasting.get(id).copied().unwrap_or(TimeNs::MIN);
+            // An Alertmanager knows no breaches.
+            match status {
+                _ if !self.to_alertmanager && *started_ns < newest_ns => {}
+                Status::Firing => drop(lasting.insert(*id, *started_ns)),
+                Status::Resolved | Status::Retracted => drop(lasting.remove(id)),
+            }
+        }
+        lasting.into_keys().collect()
     }
 }
 
@@ -255,12 +282,12 @@ fn lived(seed: u64, trouble: Trouble) -> World {
 }
 
 const CALM: Trouble =
-    Trouble { crashes: false, orderly: false, lost: false, silences: false, retractions: false };
+    Trouble { crashes: false, orderly: false, lost: false, silences: false, retractions: false, past: false };
 const SEEDS: u64 = 400;
 
 fn of(log: &[((u64, u32), Notification)], id: u128) -> Vec<Told> {
     let of_alert = log.iter().filter(|(_, n)| n.id == id);
-    of_alert.map(|(_, n)| (n.id, n.status, n.time_ns)).collect()
+    of_alert.map(|(_, n)| (n.id, n.status, n.time_ns, n.started_ns)).collect()
 }
 
 #[test]
@@ -299,15 +326,15 @@ fn after_crashes_and_lost_answers_every_transition_has_arrived_and_no_other() {
 
 #[test]
 fn in_the_end_the_receiver_knows_what_fires() {
-    for lost in [false, true] {
-        let trouble = Trouble { crashes: true, orderly: false, lost, silences: true, retractions: true };
+    for (lost, past) in [(false, false), (true, false), (true, true)] {
+        let trouble = Trouble { crashes: true, lost, silences: true, retractions: true, past, ..CALM };
         let mut silenced = 0;
         for seed in 0..SEEDS {
             let world = lived(seed, trouble);
             silenced += world.process.counters.silenced.load(std::sync::atomic::Ordering::Relaxed);
             let logged: BTreeSet<(u128, &str, TimeNs)> =
                 world.log.iter().map(|(_, n)| (n.id, n.status.as_str(), n.time_ns)).collect();
-            for ((id, status, time_ns), _) in &world.taken {
+            for ((id, status, time_ns, _), _) in &world.taken {
                 assert!(logged.contains(&(*id, status.as_str(), *time_ns)), "seed {seed}: {id} {status:?}");
             }
             let fires: BTreeSet<u128> = world.firing(&END).into_keys().collect();
