@@ -174,12 +174,13 @@ impl Machines {
         mut out: impl FnMut(AlertTransition),
     ) {
         for control in controls {
-            match *control {
+            match control {
                 Control::Seal { arrival_ns, .. } => {
-                    self.arrival_ns = arrival_ns;
+                    self.arrival_ns = *arrival_ns;
                     self.drop_unbound();
                 }
-                Control::Bind { series, rule, diff } => self.bind(series, rule, diff, &mut out),
+                Control::Bind { series, rule, diff } => self.bind(*series, *rule, *diff, &mut out),
+                Control::Rollups(_) | Control::Member { .. } => {}
             }
         }
         let mut late = 0;

@@ -15,6 +15,7 @@
 //! - [`rule`]: what an alert rule watches; [`condition`]: how it compares, the table `CONDITIONS`; [`alert`]: the life
 //!   cycle of one alert
 //! - [`closing`]: the windows of finest panes that are closed, as rows
+//! - [`rollup`]: windows over groups of series, kept up to date
 //! - [`exchange`]: samples to the workers that own their series
 //! - [`window`], [`binding`], [`alerts`]: the timely and differential operators over all of that
 
@@ -32,6 +33,7 @@ pub mod function;
 pub mod history;
 pub mod packed;
 pub mod pane;
+pub mod rollup;
 pub mod rule;
 pub mod sample;
 pub mod series;

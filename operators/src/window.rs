@@ -7,19 +7,25 @@
 mod past;
 mod repeats;
 pub mod saved;
+mod sliced;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use crate::closing::{ClosedWindow, Closing, ClosingCounts, ClosingPlan, Now};
 use crate::exchange::{Owners, Parcel, by_worker};
 use crate::history::{History, Placed};
 use crate::pane::{Obs, Seen};
+use crate::rollup::slicing::Slicing;
+use crate::rollup::{RollupChange, Sliced};
 use crate::sample::{DurationNs, MS, Sample, SeriesId, TimeNs};
 use crate::stash::Stash;
 use crate::tier::{WindowPlan, series_clock_ns};
@@ -47,6 +53,28 @@ pub enum Control {
         /// +1 or -1.
         diff: i32,
     },
+    /// Rollups come and go. Stands before what binds their members.
+    Rollups(RollupChange),
+    /// A series becomes (+1) or ceases to be (-1) a member of a rollup.
+    Member {
+        /// Which.
+        member: Membership,
+        /// +1 or -1.
+        diff: i32,
+    },
+}
+
+/// A series as a member of a group of a rollup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct Membership {
+    /// The rollup's number.
+    pub rollup: u32,
+    /// The series.
+    pub series: SeriesId,
+    /// 1 for what a ratio is divided by, else 0.
+    pub part: u8,
+    /// The group.
+    pub group: u64,
 }
 
 /// Sums over a shard, for telemetry.
@@ -86,10 +114,14 @@ pub struct Shard {
     swept: usize,
     /// Only where closed windows are wanted.
     closing: Option<Box<Closing>>,
+    /// Only where there are rollups.
+    slicing: Option<Box<Slicing>>,
     /// Only while a restored shard catches up.
     past: Option<Box<Past>>,
     /// Only while a checkpoint is being written.
     repeats: Option<Repeats>,
+    /// What the last epoch gave to rollups.
+    given: Vec<Sliced>,
 }
 
 /// Samples whose places are looked at together before they are put there.
@@ -120,8 +152,10 @@ impl Shard {
             series: Vec::new(),
             swept: 0,
             closing: None,
+            slicing: None,
             past: None,
             repeats: None,
+            given: Vec::new(),
         }
     }
 
@@ -162,6 +196,7 @@ impl Shard {
     ) -> Vec<ClosedWindow> {
         let since_ns = self.arrival_ns;
         let mut sealed = false;
+        self.given.clear();
         for control in controls {
             match control {
                 Control::Seal { arrival_ns, floor_ns } => {
@@ -173,8 +208,10 @@ impl Shard {
                     let history = history_mut(&mut self.series, self.owners.slot(*series) as usize);
                     history.watchers = history.watchers.saturating_add_signed(*diff);
                 }
+                Control::Rollups(_) | Control::Member { .. } => {}
             }
         }
+        self.change_members(epoch, controls);
         let past = self.past.take();
         match &past {
             None => self.fold(epoch, chunks, |_| Standing::NEW, &mut watched),
@@ -189,6 +226,7 @@ impl Shard {
                 let now = Now { epoch, arrival_ns: self.arrival_ns, floor_ns: self.floor_ns };
                 closed = closing.end_epoch(&self.plan, &mut self.series, now);
             }
+            self.slice(epoch);
             self.sweep(self.arrival_ns.saturating_sub(since_ns));
         }
         self.past.take_if(|past| past.ends_with(epoch));
@@ -247,6 +285,9 @@ impl Shard {
             let obs = Obs { time_ns: sample.time_ns, value: sample.value };
             // Whether or not the sweep has been there, what it had is gone.
             if now.arrival_ns.saturating_sub(history.last_arrival_ns()) > self.retention_ns {
+                if let Some(slicing) = self.slicing.as_mut().filter(|_| history.member > 0) {
+                    slicing.before_forgetting(&self.plan, history, now);
+                }
                 if let Some(closing) = &mut self.closing {
                     closing.close_what_is_forgotten(&self.plan, history, slot, now);
                 }
@@ -263,6 +304,12 @@ impl Shard {
                     return;
                 }
             }
+            if history.member > 0
+                && obs.time_ns >= history.roll_at_ns()
+                && let Some(slicing) = &mut self.slicing
+            {
+                slicing.before_roll(&self.plan, history, obs.time_ns, now);
+            }
             let placed = match &mut self.closing {
                 None => history.insert(&self.plan, obs, now.epoch, now.arrival_ns, now.floor_ns),
                 Some(closing) => closing.insert(&self.plan, history, slot, obs, now),
@@ -271,6 +318,12 @@ impl Shard {
                 Placed::InTime => {}
                 Placed::Late => counts.late += u64::from(counted),
                 Placed::Dropped => counts.dropped += u64::from(counted),
+            }
+            if history.member > 0
+                && placed != Placed::Dropped
+                && let Some(slicing) = &mut self.slicing
+            {
+                slicing.note(&self.plan, history, obs.time_ns);
             }
         }
         if history.watchers > 0 {
@@ -342,15 +395,15 @@ fn history_mut(series: &mut Vec<History>, slot: usize) -> &mut History {
 /// Folds samples into the panes of a shard.
 pub trait Windows<'scope> {
     /// Brings samples to the worker that owns their series and applies them, epoch by epoch, to `shard`.
-    /// `controls` must carry one [`Control::Seal`] per epoch and worker. Gives the samples of watched series,
-    /// each under its epoch. `closed` is called with the closed windows of every epoch that has any, before the
-    /// epoch is complete.
+    /// `controls` must carry one [`Control::Seal`] per epoch and worker. Gives the samples of watched series, and
+    /// what the epoch gives to rollups, each under its epoch. `closed` is called with the closed windows of every epoch
+    /// that has any, before the epoch is complete.
     fn windows(
         self,
         controls: StreamVec<'scope, u64, Control>,
         shard: Arc<RwLock<Shard>>,
         closed: impl FnMut(u64, Vec<ClosedWindow>) + 'static,
-    ) -> StreamVec<'scope, u64, Sample>;
+    ) -> (StreamVec<'scope, u64, Sample>, StreamVec<'scope, u64, Sliced>);
 }
 
 impl<'scope> Windows<'scope> for StreamVec<'scope, u64, Parcel> {
@@ -359,42 +412,57 @@ impl<'scope> Windows<'scope> for StreamVec<'scope, u64, Parcel> {
         controls: StreamVec<'scope, u64, Control>,
         shard: Arc<RwLock<Shard>>,
         mut closed: impl FnMut(u64, Vec<ClosedWindow>) + 'static,
-    ) -> StreamVec<'scope, u64, Sample> {
-        self.binary_frontier::<_, CapacityContainerBuilder<Vec<Sample>>, _, _, _, _>(
-            controls,
-            by_worker(),
-            Pipeline,
-            "Windows",
-            move |_capability, _info| {
-                let mut stash = Stash::default();
-                move |(samples, samples_frontier), (controls, controls_frontier), output| {
-                    let port = output.output_index();
-                    samples.for_each(|capability, parcels| {
-                        let Some(epoch) = capability.least().copied() else { return };
-                        let stashed = stash.of(epoch, || capability.retain_least(port));
-                        stashed.chunks.extend(parcels.drain(..).map(|parcel| parcel.samples));
-                    });
-                    controls.for_each(|capability, chunk| {
-                        let Some(epoch) = capability.least().copied() else { return };
-                        stash.of(epoch, || capability.retain_least(port)).controls.append(chunk);
-                    });
-                    let complete =
-                        |epoch| !samples_frontier.less_equal(&epoch) && !controls_frontier.less_equal(&epoch);
-                    while let Some((epoch, mut stashed)) = stash.take(complete) {
-                        // Each sender's chunks come in order and its share of the epoch is contiguous.
-                        stashed.chunks.sort_by_key(|chunk| chunk.first().map_or(0, Sample::position));
-                        let Some(capability) = stashed.capability else { continue };
-                        let mut session = output.session(&capability);
-                        let rows = shard
-                            .write()
-                            .apply(epoch, &stashed.controls, &stashed.chunks, |sample| session.give(sample));
-                        if !rows.is_empty() {
-                            closed(epoch, rows);
-                        }
+    ) -> (StreamVec<'scope, u64, Sample>, StreamVec<'scope, u64, Sliced>) {
+        let mut builder = OperatorBuilder::new("Windows".to_owned(), self.scope());
+        let mut samples = builder.new_input(self, by_worker());
+        let mut controls = builder.new_input(controls, Pipeline);
+        let (watched, watched_stream) = builder.new_output();
+        let mut watched = OutputBuilder::<_, CapacityContainerBuilder<Vec<Sample>>>::from(watched);
+        let (sliced, sliced_stream) = builder.new_output();
+        let mut sliced = OutputBuilder::<_, CapacityContainerBuilder<Vec<Sliced>>>::from(sliced);
+        builder.build(move |_capabilities| {
+            let mut stash = Stash::default();
+            let mut for_rollups: BTreeMap<u64, Capability<u64>> = BTreeMap::new();
+            move |frontiers| {
+                let (mut watched, mut sliced) = (watched.activate(), sliced.activate());
+                let (port, sliced_port) = (watched.output_index(), sliced.output_index());
+                samples.for_each(|capability, parcels| {
+                    let Some(epoch) = capability.least().copied() else { return };
+                    let stashed = stash.of(epoch, || capability.retain_least(port));
+                    stashed.chunks.extend(parcels.drain(..).map(|parcel| parcel.samples));
+                });
+                controls.for_each(|capability, chunk| {
+                    let Some(epoch) = capability.least().copied() else { return };
+                    stash.of(epoch, || capability.retain_least(port)).controls.append(chunk);
+                    // Every epoch has a control.
+                    if let Some(retained) = capability.retain_least(sliced_port) {
+                        for_rollups.entry(epoch).or_insert(retained);
+                    }
+                });
+                let complete = |epoch| frontiers.iter().all(|frontier| !frontier.less_equal(&epoch));
+                while let Some((epoch, mut stashed)) = stash.take(complete) {
+                    // Each sender's chunks come in order and its share of the epoch is contiguous.
+                    stashed.chunks.sort_by_key(|chunk| chunk.first().map_or(0, Sample::position));
+                    let Some(capability) = stashed.capability else { continue };
+                    let mut session = watched.session(&capability);
+                    let mut shard = shard.write();
+                    let rows =
+                        shard.apply(epoch, &stashed.controls, &stashed.chunks, |sample| session.give(sample));
+                    let given = shard.take_sliced();
+                    drop(shard);
+                    if let Some(capability) = for_rollups.remove(&epoch)
+                        && !given.is_empty()
+                    {
+                        let mut session = sliced.session(&capability);
+                        given.into_iter().for_each(|given| session.give(given));
+                    }
+                    if !rows.is_empty() {
+                        closed(epoch, rows);
                     }
                 }
-            },
-        )
+            }
+        });
+        (watched_stream, sliced_stream)
     }
 }
 
