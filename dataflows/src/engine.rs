@@ -7,6 +7,8 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use operators::alerts::AlertCounters;
+use operators::rollup::Groups;
+use operators::rollup::binding::Directory;
 use operators::sample::EPOCH_LEN_MAX;
 use operators::window::Shard;
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -15,7 +17,7 @@ use timely::communication::WorkerGuards;
 use crate::checkpoint::PartSink;
 use crate::command::Command;
 use crate::epoch::SharedEpoch;
-use crate::graph::{Closed, Outbox};
+use crate::graph::{Closed, Outbox, Rolled};
 use crate::plan::Plan;
 use crate::recent::Recent;
 use crate::restore::{Restored, Snapshot};
@@ -67,11 +69,18 @@ pub struct Callbacks {
     pub outbox: Outbox,
     /// Closed windows.
     pub closed: Closed,
+    /// Rows of rollups.
+    pub rolled: Rolled,
 }
 
 impl Default for Callbacks {
     fn default() -> Self {
-        Callbacks { progress: Box::new(|_| {}), outbox: Arc::new(|_, _| {}), closed: Arc::new(|_, _| {}) }
+        Callbacks {
+            progress: Box::new(|_| {}),
+            outbox: Arc::new(|_, _| {}),
+            closed: Arc::new(|_, _| {}),
+            rolled: Arc::new(|_, _| {}),
+        }
     }
 }
 
@@ -81,6 +90,8 @@ pub struct Engine {
     senders: Vec<SyncSender<Command>>,
     threads: Vec<Thread>,
     shards: Arc<[Arc<RwLock<Shard>>]>,
+    groups: Arc<[Arc<RwLock<Groups>>]>,
+    directory: Arc<Directory>,
     loads: Vec<Arc<Load>>,
     progress: Arc<Progress>,
     recent: Recent,
@@ -113,8 +124,10 @@ impl Engine {
         if exact_from > epoch.max(log_end) {
             return Err(format!("expected a log up to epoch {exact_from}, found its end at {log_end}"));
         }
-        let Snapshot { plan, entries, shards, machines, counters, restored, .. } = snapshot;
+        let Snapshot { plan, entries, shards, groups, machines, counters, restored, .. } = snapshot;
         let shards: Arc<[_]> = shards.into_iter().map(|shard| Arc::new(RwLock::new(shard))).collect();
+        let groups: Arc<[_]> = groups.into_iter().map(|groups| Arc::new(RwLock::new(groups))).collect();
+        let directory = Arc::new(Directory::default());
         let progress = Arc::new(Progress::new(plan.workers, epoch, callbacks.progress));
         let load =
             |c: AlertCounters| Load { alerts_late: c.late, alerts_unbound: c.unbound, ..Load::default() };
@@ -128,9 +141,20 @@ impl Engine {
                 let (sender, commands) = sync_channel(plan.epochs_queued_max);
                 senders.push(sender);
                 let (shard, entries) = (shards[index].clone(), entries.clone());
-                let (outbox, closed) = (callbacks.outbox.clone(), callbacks.closed.clone());
-                let (progress, load) = (progress.clone(), loads[index].clone());
-                let seat = Seat { commands, shard, machines, entries, epoch, outbox, closed, progress, load };
+                let seat = Seat {
+                    commands,
+                    shard,
+                    groups: groups[index].clone(),
+                    directory: directory.clone(),
+                    machines,
+                    entries,
+                    epoch,
+                    outbox: callbacks.outbox.clone(),
+                    closed: callbacks.closed.clone(),
+                    rolled: callbacks.rolled.clone(),
+                    progress: progress.clone(),
+                    load: loads[index].clone(),
+                };
                 Mutex::new(Some(seat))
             })
             .collect();
@@ -158,6 +182,8 @@ impl Engine {
             senders,
             threads,
             shards,
+            groups,
+            directory,
             loads,
             progress,
             recent,
@@ -233,6 +259,16 @@ impl Engine {
     /// The shards, one per worker.
     pub fn shards(&self) -> &[Arc<RwLock<Shard>>] {
         &self.shards
+    }
+
+    /// The groups of rollups, one per worker.
+    pub fn groups(&self) -> &[Arc<RwLock<Groups>>] {
+        &self.groups
+    }
+
+    /// What the groups of rollups are called.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
     }
 
     /// Load figures, one per worker.

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use operators::catalog::Entry;
+use operators::rollup::RollupChange;
 use operators::sample::{Sample, TimeNs};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,8 @@ pub struct Epoch {
     pub entries: Vec<Entry>,
     /// Requests with an idempotency key whose samples it carries.
     pub requests: Vec<Request>,
+    /// Rollups that come and go, before its samples.
+    pub rollups: RollupChange,
 }
 
 /// A request that must not be counted twice, and what its sender was told.

@@ -1,6 +1,7 @@
 //! What the engine runs, validated.
 
 use operators::closing::ClosingPlan;
+use operators::rollup::binding::RollupLimits;
 use operators::rule::Rule;
 use operators::tier::WindowPlan;
 
@@ -15,6 +16,8 @@ pub struct Plan {
     pub closing: Option<ClosingPlan>,
     /// Alert rules; a rule's number is its place here.
     pub rules: Vec<Rule>,
+    /// Limits on the groups of rollups.
+    pub rollups: RollupLimits,
     /// Epochs that may wait before a worker; the submitter waits when there are more.
     pub epochs_queued_max: usize,
     /// Memory for raw samples that queries can still see.
@@ -30,6 +33,7 @@ impl Default for Plan {
             windows: WindowPlan::default(),
             closing: None,
             rules: Vec::new(),
+            rollups: RollupLimits::default(),
             epochs_queued_max: 16,
             recent_bytes: 64 << 20,
             part_bytes: 1 << 20,

@@ -10,6 +10,8 @@ use operators::alerts::saved::numbers_now;
 use operators::alerts::{AlertCounters, Machines};
 use operators::catalog::{Entry, ID_GAP_MAX};
 use operators::packed::{Reader, Unreadable};
+use operators::rollup::saved::{Notes, SavedGroup, SavedRollups};
+use operators::rollup::{Groups, Sliced};
 use operators::sample::{SeriesId, TimeNs};
 use operators::window::saved::{Origin, load_series};
 use operators::window::{Repeats, Resumption, Shard, ShardCounts};
@@ -49,6 +51,7 @@ pub struct Snapshot {
     pub(crate) plan: Plan,
     pub(crate) entries: Arc<[Entry]>,
     pub(crate) shards: Vec<Shard>,
+    pub(crate) groups: Vec<Groups>,
     pub(crate) machines: Vec<Machines>,
     pub(crate) counters: Vec<AlertCounters>,
     pub(crate) restored: Restored,
@@ -62,6 +65,11 @@ pub struct Snapshot {
     workers: Vec<OldWorker>,
     /// Samples that were sent again while it was written.
     repeats: HashSet<(u64, u32)>,
+    /// What stands before the groups in each part, and they themselves.
+    saved_rollups: Vec<SavedRollups>,
+    saved_groups: Vec<SavedGroup>,
+    /// What rollups were given while it was written.
+    sliced: Vec<(u64, Sliced)>,
 }
 
 /// What is known of a worker that wrote parts.
@@ -88,10 +96,12 @@ impl Snapshot {
             .map(|counters| Machines::new(rules.clone(), plan.windows.idle_timeout_ns, counters.clone()))
             .collect();
         let known_end = entries.iter().map(|entry| u64::from(entry.id) + 1).max().unwrap_or(0);
+        let groups = (0..plan.workers).map(|_| Groups::new(windows.clone())).collect();
         Ok(Snapshot {
             plan,
             entries: entries.into(),
             shards,
+            groups,
             machines,
             counters,
             restored: Restored::default(),
@@ -102,6 +112,9 @@ impl Snapshot {
             floor_ns: TimeNs::MIN,
             workers: Vec::new(),
             repeats: HashSet::new(),
+            saved_rollups: Vec::new(),
+            saved_groups: Vec::new(),
+            sliced: Vec::new(),
         })
     }
 
@@ -182,10 +195,20 @@ impl Snapshot {
         match kind {
             Kind::Begin => self.begin(origin, &mut reader),
             Kind::Series => self.series(origin, &mut reader),
+            Kind::Rollups => {
+                let saved_groups = &mut self.saved_groups;
+                let saved = Groups::load(&mut reader, |group| {
+                    saved_groups.push(group);
+                    Ok(())
+                })?;
+                self.saved_rollups.push(saved);
+                Ok(())
+            }
             Kind::End => {
                 let end_epoch = origin.epoch.saturating_add(reader.varint()?);
                 let counts = ShardCounts::load(&mut reader)?;
                 Repeats::load(origin.epoch, &mut reader)?.add_to(&mut self.repeats);
+                self.sliced.extend(Notes::load(origin.epoch, &mut reader)?);
                 self.workers[origin.worker as usize].end = Some((place, end_epoch, counts));
                 reader.end()
             }
@@ -251,7 +274,33 @@ impl Snapshot {
             }
             self.machines[index].resume(arrival_ns);
         }
+        self.resume_rollups()?;
         Ok(exact_from)
+    }
+
+    /// Makes the groups ready to go on, and the shards to give them what they gave before.
+    fn resume_rollups(&mut self) -> Result<(), SnapshotError> {
+        let (epoch, workers) = (self.epoch(), self.plan.workers);
+        // Every worker knew the same rollups.
+        let rollups = self.saved_rollups.first().map(|saved| saved.rollups.clone()).unwrap_or_default();
+        for (index, shard) in self.shards.iter_mut().enumerate() {
+            shard.resume_rollups(index, &rollups, &self.sliced);
+            if let Some(saved) = self.saved_rollups.first() {
+                self.groups[index].resume(epoch, saved, index == 0);
+            }
+        }
+        for more in self.saved_rollups.iter().skip(1) {
+            self.groups[0].add(more);
+        }
+        for saved in std::mem::take(&mut self.saved_groups) {
+            let (rollup, group) = (saved.rollup, saved.group);
+            if !self.groups[(group % workers as u64) as usize].put_back(saved) {
+                let expected = "expected each group of a rollup once";
+                return Err(SnapshotError(format!("epoch {epoch}: {expected}, found {group} of {rollup}")));
+            }
+        }
+        self.sliced = Vec::new();
+        Ok(())
     }
 }
 

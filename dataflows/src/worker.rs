@@ -11,6 +11,8 @@ use operators::alerts::Machines;
 use operators::binding::{RuleScope, join_key};
 use operators::catalog::Entry;
 use operators::exchange::{Owners, Sorter};
+use operators::rollup::binding::{Directory, RollupScope};
+use operators::rollup::{Groups, Rollup, RollupChange};
 use operators::sample::{DEDUP, Sample};
 use operators::window::saved::Origin;
 use operators::window::{Control, Shard};
@@ -21,7 +23,7 @@ use crate::checkpoint::{PartSink, Saving, Turn};
 use crate::command::Command;
 use crate::engine::Progress;
 use crate::epoch::Epoch;
-use crate::graph::{self, Bindings, Closed, Inputs, Outbox};
+use crate::graph::{self, Bindings, Closed, Inputs, Outbox, Rolled, State};
 use crate::plan::Plan;
 
 /// How long an idle worker sleeps unless it is woken, and one that waits for room for its checkpoint.
@@ -49,6 +51,10 @@ pub struct Seat {
     pub commands: Receiver<Command>,
     /// The shard it owns.
     pub shard: Arc<RwLock<Shard>>,
+    /// Its groups.
+    pub groups: Arc<RwLock<Groups>>,
+    /// What groups are called.
+    pub directory: Arc<Directory>,
     /// Its alerts.
     pub machines: Machines,
     /// Series there are already.
@@ -59,6 +65,8 @@ pub struct Seat {
     pub outbox: Outbox,
     /// Where its closed windows go.
     pub closed: Closed,
+    /// Where the rows of its groups go.
+    pub rolled: Rolled,
     /// Where it says how far it is.
     pub progress: Arc<Progress>,
     /// Its load figures.
@@ -68,19 +76,22 @@ pub struct Seat {
 /// Runs until told to stop or until nobody can tell it anything any more.
 pub fn run(worker: &mut Worker, plan: &Plan, seat: Seat) {
     let (index, peers) = (worker.index(), worker.peers());
-    let Seat { commands, shard, machines, entries, epoch, outbox, closed, progress, load } = seat;
+    let Seat { commands, shard, groups, directory, machines, .. } = seat;
+    let Seat { entries, epoch, outbox, closed, rolled, progress, load, .. } = seat;
     let machines = Rc::new(RefCell::new(machines));
     let mut inputs = worker.dataflow::<u64, _, _>(|scope| {
-        graph::samples(scope, shard.clone(), machines.clone(), outbox, closed)
+        let state = State { shard: shard.clone(), groups: groups.clone(), machines: machines.clone() };
+        graph::samples(scope, state, outbox, closed, rolled)
     });
-    let mut bindings = worker.dataflow::<u64, _, _>(graph::rules);
+    let mut bindings = worker.dataflow::<u64, _, _>(|scope| graph::rules(scope, plan.rollups, directory));
     // Whatever is there already is bound behind `epoch`, and its machines know before the next.
     inputs.advance_to(epoch);
-    inputs.bind(bindings.begin(worker, plan, &entries, epoch));
+    let rollups = groups.read().rollups().map(|(number, rollup)| (number, rollup.clone())).collect();
+    inputs.bind(bindings.begin(worker, plan, rollups, &entries, epoch));
     inputs.advance_to(epoch + 1);
     drop(entries);
     let mut desk =
-        Desk { shard, machines, index, peers, part_bytes: plan.part_bytes, due: None, saving: None };
+        Desk { shard, groups, machines, index, peers, part_bytes: plan.part_bytes, due: None, saving: None };
     let mut sorter = Sorter::new(Owners::new(peers));
     let (mut fed, mut done, mut stopping) = (epoch, epoch, false);
     loop {
@@ -91,6 +102,7 @@ pub fn run(worker: &mut Worker, plan: &Plan, seat: Seat) {
                 Ok(Command::Epoch(epoch)) => {
                     fed = epoch.number;
                     inputs.advance_to(fed);
+                    inputs.change_rollups(&epoch.rollups);
                     inputs.bind(bindings.resolve(worker, &epoch));
                     load.fed.fetch_add(inputs.feed(&epoch, index, &mut sorter), Ordering::Relaxed);
                     idle = false;
@@ -132,6 +144,7 @@ pub fn run(worker: &mut Worker, plan: &Plan, seat: Seat) {
 /// Where a worker writes its checkpoints.
 struct Desk {
     shard: Arc<RwLock<Shard>>,
+    groups: Arc<RwLock<Groups>>,
     machines: Rc<RefCell<Machines>>,
     index: usize,
     peers: usize,
@@ -146,9 +159,11 @@ impl Desk {
     fn begin(&mut self, epoch: u64) {
         if let Some(sink) = self.due.take() {
             let origin = Origin { worker: self.index as u32, workers: self.peers as u32, epoch };
-            self.shard.write().note_repeats(true);
-            let (shard, machines) = (self.shard.read(), self.machines.borrow());
-            self.saving = Some(Saving::begin(sink, origin, self.part_bytes, &shard, &machines));
+            let mut shard = self.shard.write();
+            shard.note_repeats(true);
+            shard.note_sliced(true);
+            let (groups, machines) = (self.groups.read(), self.machines.borrow());
+            self.saving = Some(Saving::begin(sink, origin, self.part_bytes, &shard, &groups, &machines));
         }
     }
 
@@ -160,7 +175,9 @@ impl Desk {
     fn turn(&mut self, stopping: bool) -> Turn {
         let turn = self.saving.as_mut().map_or(Turn::Over, |saving| saving.turn(&self.shard, stopping));
         if turn == Turn::Over && self.saving.take().is_some() {
-            self.shard.write().note_repeats(false);
+            let mut shard = self.shard.write();
+            shard.note_repeats(false);
+            shard.note_sliced(false);
         }
         turn
     }
@@ -171,6 +188,13 @@ impl Inputs {
     fn completed(&self, fed: u64) -> u64 {
         // The frontier holds the first time that may still see something: one more than what is complete.
         self.probe.with_frontier(|frontier| frontier.first().map_or(fed, |next| next.saturating_sub(1)))
+    }
+
+    /// Puts in which rollups come and go, at the epoch that the inputs are at.
+    fn change_rollups(&mut self, change: &RollupChange) {
+        if !change.is_empty() {
+            self.controls.send(Control::Rollups(change.clone()));
+        }
     }
 
     /// Puts in what was bound, at the epoch that the inputs are at.
@@ -210,7 +234,14 @@ impl Inputs {
 
 impl Bindings {
     /// Puts in the rules and the series there are, behind `epoch`, and gives what that binds.
-    fn begin(&mut self, worker: &mut Worker, plan: &Plan, entries: &[Entry], epoch: u64) -> Vec<Control> {
+    fn begin(
+        &mut self,
+        worker: &mut Worker,
+        plan: &Plan,
+        rollups: Vec<(u32, Arc<Rollup>)>,
+        entries: &[Entry],
+        epoch: u64,
+    ) -> Vec<Control> {
         self.advance_to(epoch);
         for (number, rule) in plan.rules.iter().enumerate().filter(|_| worker.index() == 0) {
             let scope =
@@ -218,25 +249,55 @@ impl Bindings {
             self.rules.insert(scope);
         }
         self.joined = plan.rules.iter().map(|rule| join_key(&rule.metric)).collect();
+        self.change(worker, &RollupChange { removed: Vec::new(), added: rollups });
         self.insert(worker, entries);
         self.finish(worker, epoch)
     }
 
-    /// Gives what an epoch binds: nothing, at no cost, unless it brings entries, which all workers see alike.
+    /// Gives what an epoch binds: nothing, at no cost, unless it brings entries or rollups, which all workers see
+    /// alike.
     fn resolve(&mut self, worker: &mut Worker, epoch: &Epoch) -> Vec<Control> {
-        if epoch.entries.is_empty() {
+        if epoch.entries.is_empty() && epoch.rollups.is_empty() {
             return Vec::new();
         }
         self.advance_to(epoch.number);
+        self.change(worker, &epoch.rollups);
         self.insert(worker, &epoch.entries);
         self.finish(worker, epoch.number)
     }
 
-    /// Puts in what this worker's share of `entries` has for any rule: the rest would only take memory.
+    /// Takes rollups out and puts others in. Entries that none was interested in before come in with them.
+    fn change(&mut self, worker: &Worker, change: &RollupChange) {
+        for scope in change.removed.iter().filter_map(|number| self.scopes.remove(number)).flatten() {
+            if worker.index() == 0 {
+                self.rollups.remove(scope);
+            }
+        }
+        for (number, rollup) in &change.added {
+            let scopes = RollupScope::of(*number, rollup);
+            for scope in &scopes {
+                let key = join_key(&scope.metric);
+                self.joined.insert(key);
+                for entry in self.aside.remove(&key).into_iter().flatten() {
+                    self.entries.insert(entry);
+                }
+                if worker.index() == 0 {
+                    self.rollups.insert(scope.clone());
+                }
+            }
+            self.scopes.insert(*number, scopes);
+        }
+    }
+
+    /// Puts in what this worker's share of `entries` has for any rule or rollup. In the join, the rest would only take
+    /// memory.
     fn insert(&mut self, worker: &Worker, entries: &[Entry]) {
         for entry in entries.iter().skip(worker.index()).step_by(worker.peers()) {
-            if self.joined.contains(&join_key(&entry.key.metric)) {
+            let key = join_key(&entry.key.metric);
+            if self.joined.contains(&key) {
                 self.entries.insert((entry.id, entry.key.clone()));
+            } else {
+                self.aside.entry(key).or_default().push((entry.id, entry.key.clone()));
             }
         }
     }
@@ -256,10 +317,13 @@ impl Bindings {
         self.entries.flush();
         self.rules.advance_to(epoch);
         self.rules.flush();
+        self.rollups.advance_to(epoch);
+        self.rollups.flush();
     }
 
     fn close(self) {
         self.entries.close();
         self.rules.close();
+        self.rollups.close();
     }
 }

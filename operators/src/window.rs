@@ -320,10 +320,9 @@ impl Shard {
                 Placed::Dropped => counts.dropped += u64::from(counted),
             }
             if history.member > 0
-                && placed != Placed::Dropped
                 && let Some(slicing) = &mut self.slicing
             {
-                slicing.note(&self.plan, history, obs.time_ns);
+                slicing.note(&self.plan, history, obs.time_ns, placed);
             }
         }
         if history.watchers > 0 {

@@ -2,29 +2,38 @@
 
 use std::collections::BTreeSet;
 
-use super::look::{Look, Told};
+use super::look::Look;
 use super::{RollupRow, Scheme, ceil_to, group_of_series};
 use crate::aggregate::Aggregate;
 use crate::rollup::Rollup;
 use crate::sample::{SeriesId, TimeNs};
 use crate::tier::floor_to;
 
-/// Rows of one series that are due: of windows that its clock has passed since it was `told` of last, of those that
-/// have become final since, and of earlier ones that the samples `touched` have changed. `missed` counts rows of
-/// which part is held in coarser panes only, or no more.
+/// What was said of a series before.
+pub(super) struct Before {
+    /// Windows up to here were passed by its clock.
+    pub(super) clock_ns: TimeNs,
+    /// Windows that end here or before are corrected no more.
+    pub(super) horizon_ns: TimeNs,
+    /// Nothing was said yet.
+    pub(super) is_new: bool,
+}
+
+/// Rows of one series that are due: of windows that its clock has passed since, of those that have become final
+/// since, and of earlier ones that the samples `touched` have changed. `missed` counts rows of which part is held in
+/// coarser panes only, or no more.
 pub(super) fn rows(
     scheme: &Scheme,
     number: u32,
     series: SeriesId,
-    told: Option<Told>,
+    before: Before,
     look: &Look<'_>,
     touched: &[TimeNs],
     missed: &mut u64,
 ) -> Vec<RollupRow> {
-    let Rollup { hop_ns, correct_ns, .. } = *scheme.rollup;
+    let Rollup { hop_ns, .. } = *scheme.rollup;
     let (clock_ns, lateness_ns) = (look.clock_ns, look.plan.lateness_ns);
-    let before_ns = told.map_or(clock_ns.saturating_sub(correct_ns), |told| told.clock_ns);
-    let horizon_ns = before_ns.saturating_sub(correct_ns);
+    let Before { clock_ns: before_ns, horizon_ns, is_new } = before;
     let mut ends: BTreeSet<TimeNs> = BTreeSet::new();
     for time_ns in touched {
         let corrected = |end_ns: &TimeNs| *end_ns > horizon_ns && *end_ns <= clock_ns;
@@ -46,7 +55,7 @@ pub(super) fn rows(
     add_between(before_ns, clock_ns);
     // What has become final is not what the clock passes only now, unless it jumps.
     let final_from_ns = before_ns.saturating_sub(lateness_ns);
-    if told.is_some() {
+    if !is_new {
         add_between(final_from_ns, clock_ns.saturating_sub(lateness_ns));
     }
     let mut rows = Vec::with_capacity(ends.len());

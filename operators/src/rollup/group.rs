@@ -104,6 +104,14 @@ impl Group {
         self
     }
 
+    /// Before the first news of an epoch: closes what had been closed by the end of the one before, which is when `at`
+    /// is. In silence the arrival clock goes on though nothing is said.
+    pub(super) fn begin_epoch(&mut self, scheme: &Scheme, at: At<'_>) {
+        if let Some(clock_ns) = self.clock_ns(scheme, at) {
+            self.closed_ns = self.closed_ns.max(clock_ns.saturating_sub(scheme.rollup.correct_ns));
+        }
+    }
+
     /// Takes news of a member in. Gives how many of its slices came too late for every window.
     pub(super) fn update(&mut self, scheme: &Scheme, update: MemberUpdate) -> u64 {
         let key = (update.part, update.series);

@@ -78,6 +78,7 @@ impl Groups {
 
     /// Applies one epoch, and gives its rows in order of rollup, group and end.
     pub fn apply(&mut self, epoch: u64, controls: &[Control], sliced: Vec<Sliced>) -> Vec<RollupRow> {
+        let before_ns = self.arrival_ns;
         let mut is_sealed = false;
         for control in controls {
             match control {
@@ -102,8 +103,11 @@ impl Groups {
                         self.groups_len += 1;
                         Group::default()
                     });
+                    if dirty.insert(key) {
+                        let before = At { plan: &self.plan, epoch: self.epoch, arrival_ns: before_ns };
+                        group.begin_epoch(&kept.scheme, before);
+                    }
                     self.missed += group.update(&kept.scheme, update);
-                    dirty.insert(key);
                 }
             }
         }

@@ -18,6 +18,14 @@ pub(super) struct Told {
     pub(super) is_silent: bool,
 }
 
+impl Told {
+    /// What was told by an arrival time at which nothing had come since: in silence, the clock goes on.
+    pub(super) fn until(self, arrival_ns: TimeNs, plan: &WindowPlan) -> Told {
+        let clock_ns = floor_to(arrival_ns, plan.tiers[0].width_ns);
+        if self.is_silent { Told { clock_ns: self.clock_ns.max(clock_ns), ..self } } else { self }
+    }
+}
+
 /// A look at a series.
 pub(super) struct Look<'a> {
     pub(super) plan: &'a WindowPlan,
@@ -35,8 +43,8 @@ pub(super) struct Binding {
     pub(super) group: u64,
     /// Nothing was told of it yet.
     pub(super) is_new: bool,
-    /// The series had samples when it became a member.
-    pub(super) had_samples: bool,
+    /// Its clock when it became a member, if it had samples then.
+    pub(super) since_ns: Option<TimeNs>,
 }
 
 /// What is to be told of a series at the end of an epoch; nothing before its first sample.
@@ -87,7 +95,7 @@ impl Look<'_> {
         let mut starts: BTreeSet<TimeNs> = BTreeSet::new();
         let (from_ns, held_ns) = match before {
             Some(told) => (floor_to(told.clock_ns, slice_ns), None),
-            None if binding.had_samples => {
+            None if binding.since_ns.is_some() => {
                 let from_ns = self.backfill_ns(scheme);
                 (from_ns, Some(from_ns))
             }

@@ -134,8 +134,16 @@ impl Groups {
     }
 
     /// Goes on behind an epoch with what a snapshot says, before its groups are put in.
-    pub fn resume(&mut self, epoch: u64, saved: &SavedRollups) {
+    /// Only one worker takes the sums over.
+    pub fn resume(&mut self, epoch: u64, saved: &SavedRollups, with_sums: bool) {
         self.resume_with(epoch, saved.arrival_ns, &saved.rollups);
+        if with_sums {
+            self.add(saved);
+        }
+    }
+
+    /// Adds the sums of a further piece.
+    pub fn add(&mut self, saved: &SavedRollups) {
         self.add_sums(saved.rows, saved.missed);
     }
 

@@ -23,7 +23,7 @@ use super::look::{Binding, Look, Told, newest_ns, told_now};
 use super::{RollupChange, RollupRow, Scheme, each};
 use crate::closing::Now;
 use crate::exchange::Owners;
-use crate::history::History;
+use crate::history::{History, Placed};
 use crate::rollup::saved::Notes;
 use crate::rollup::slice::Slice;
 use crate::sample::{SeriesId, TimeNs};
@@ -93,6 +93,8 @@ pub struct SlicingCounts {
 pub(crate) struct Slicing {
     index: usize,
     owners: Owners,
+    /// Arrival time of the epoch before.
+    arrival_ns: TimeNs,
     schemes: BTreeMap<u32, Arc<Scheme>>,
     members: Vec<Member>,
     free: Vec<u32>,
@@ -116,6 +118,8 @@ struct Member {
     slot: usize,
     bindings: Vec<Binding>,
     told: Option<Told>,
+    /// What was told before the epoch began, where it was looked at early.
+    began: Option<Option<Told>>,
     /// Samples outside of `[from_ns, due_ns)` are noted. At first, all.
     from_ns: TimeNs,
     due_ns: TimeNs,
@@ -133,6 +137,7 @@ impl Slicing {
         Slicing {
             index,
             owners,
+            arrival_ns: TimeNs::MIN,
             schemes: BTreeMap::new(),
             members: Vec::new(),
             free: Vec::new(),
@@ -165,8 +170,14 @@ impl Slicing {
     }
 
     /// Goes on with the rollups of a snapshot, and what was noted while it was written.
-    pub(crate) fn resume(&mut self, rollups: &RollupChange, noted: BTreeMap<u64, Vec<Sliced>>) {
+    pub(crate) fn resume(
+        &mut self,
+        arrival_ns: TimeNs,
+        rollups: &RollupChange,
+        noted: BTreeMap<u64, Vec<Sliced>>,
+    ) {
         self.change(rollups);
+        self.arrival_ns = arrival_ns;
         self.resumed = rollups.added.iter().map(|(number, _)| *number).collect();
         self.past = noted;
     }
@@ -193,6 +204,11 @@ impl Slicing {
         if !self.schemes.contains_key(&binding.rollup) {
             return;
         }
+        let since = told_now(
+            plan,
+            history,
+            Now { arrival_ns: self.arrival_ns.max(history.last_arrival_ns()), ..now },
+        );
         let place = self.place(history, self.owners.slot(binding.series) as usize);
         let member = &mut self.members[place as usize];
         let resumes = ahead_till.is_some() || self.resumed.contains(&binding.rollup);
@@ -201,7 +217,7 @@ impl Slicing {
             part: binding.part,
             group: binding.group,
             is_new: !resumes,
-            had_samples: history.newest().is_some(),
+            since_ns: since.map(|told| told.clock_ns),
         });
         member.ahead_till = member.ahead_till.max(ahead_till);
         if resumes && ahead_till.is_none() {
@@ -245,12 +261,18 @@ impl Slicing {
         }
     }
 
-    /// Notes that a member has taken a sample in.
+    /// Notes that a sample came for a member.
     #[inline]
-    pub(crate) fn note(&mut self, plan: &WindowPlan, history: &History, time_ns: TimeNs) {
+    pub(crate) fn note(&mut self, plan: &WindowPlan, history: &History, time_ns: TimeNs, placed: Placed) {
         let place = history.member.wrapping_sub(1);
         let Some(member) = self.members.get(place as usize) else { return };
-        if !(member.from_ns..member.due_ns).contains(&time_ns) {
+        if (member.from_ns..member.due_ns).contains(&time_ns) {
+            return;
+        }
+        if placed == Placed::Dropped {
+            // It changes no pane, but its series is not silent any more.
+            self.queue(place);
+        } else {
             self.note_touched(plan, place, time_ns);
         }
     }
@@ -260,7 +282,8 @@ impl Slicing {
         self.queue(place);
         let member = &mut self.members[place as usize];
         // What is not given yet needs no second look.
-        if member.told.is_none_or(|told| time_ns >= told.clock_ns) {
+        let told = member.told.map(|told| told.until(self.arrival_ns, plan));
+        if told.is_none_or(|told| time_ns >= told.clock_ns) {
             return;
         }
         let pane = |time_ns| floor_to(time_ns, plan.tiers[0].width_ns);
@@ -276,15 +299,27 @@ impl Slicing {
     pub(crate) fn before_roll(&mut self, plan: &WindowPlan, history: &History, time_ns: TimeNs, now: Now) {
         let Some(newest) = history.newest() else { return };
         let clock_ns = floor_to(time_ns.max(newest.time_ns), plan.tiers[0].width_ns);
-        self.look(plan, history, history.member - 1, Told { clock_ns, is_silent: false }, now);
+        self.look_early(plan, history, Told { clock_ns, is_silent: false }, now);
     }
 
     /// Gives what a series has that is about to be forgotten.
     #[cold]
     pub(crate) fn before_forgetting(&mut self, plan: &WindowPlan, history: &History, now: Now) {
         if let Some(told) = told_now(plan, history, now) {
-            self.look(plan, history, history.member - 1, told, now);
+            self.look_early(plan, history, told, now);
         }
+    }
+
+    /// Looks at a member before the epoch ends: then it is looked at again, and at all samples until then.
+    fn look_early(&mut self, plan: &WindowPlan, history: &History, told: Told, now: Now) {
+        let place = history.member - 1;
+        let member = &mut self.members[place as usize];
+        let before = member.told.map(|told| told.until(self.arrival_ns, plan));
+        member.began.get_or_insert(before);
+        self.look(plan, history, place, told, now);
+        let member = &mut self.members[place as usize];
+        (member.from_ns, member.due_ns) = (TimeNs::MAX, TimeNs::MIN);
+        self.queue(place);
     }
 
     /// Ends the epoch: what there is to tell, in order of rollup and series.
@@ -295,6 +330,7 @@ impl Slicing {
         }
         self.run_timers(plan, series, now);
         self.resumed.clear();
+        self.arrival_ns = now.arrival_ns;
         let mut given: Vec<Sliced> = Vec::new();
         while let Some(entry) = self.past.first_entry().filter(|entry| *entry.key() <= now.epoch) {
             given.extend(entry.remove());
@@ -326,6 +362,7 @@ impl Slicing {
     fn look_now(&mut self, plan: &WindowPlan, history: &History, place: u32, now: Now) {
         if let Some(told) = told_now(plan, history, now) {
             self.look(plan, history, place, told, now);
+            self.members[place as usize].began = None;
             self.watch(plan, history, place, now);
         }
     }
@@ -360,6 +397,9 @@ impl Slicing {
         let series = self.owners.series(member.slot, self.index);
         let touched = mem::take(&mut member.touched);
         let before = mem::replace(&mut member.told, Some(told));
+        let same = before == Some(told);
+        let before = before.map(|before| before.until(self.arrival_ns, plan));
+        let began = member.began.unwrap_or(before);
         let look = Look { plan, history, epoch: now.epoch, floor_ns: now.floor_ns, clock_ns: told.clock_ns };
         for binding in &mut member.bindings {
             let Some(scheme) = self.schemes.get(&binding.rollup) else { continue };
@@ -367,12 +407,20 @@ impl Slicing {
             let before = before.filter(|_| !is_new);
             let missed = &mut self.counts.missed;
             if scheme.is_each() {
+                let since_ns = binding.since_ns.map(|ns| ns.saturating_sub(scheme.rollup.correct_ns));
+                let since_ns = since_ns.unwrap_or(TimeNs::MIN);
+                let corrects = |told: Told| told.clock_ns.saturating_sub(scheme.rollup.correct_ns);
+                let before = each::Before {
+                    clock_ns: before.map_or(since_ns, |told| told.clock_ns),
+                    horizon_ns: began.filter(|_| !is_new).map_or(since_ns, corrects),
+                    is_new: before.is_none(),
+                };
                 let rows = each::rows(scheme, binding.rollup, series, before, &look, &touched, missed);
                 self.rows.extend(rows.into_iter().map(|row| ((row.rollup, series, row.end_ns), row)));
                 continue;
             }
             let (held_ns, slices) = look.news(scheme, binding, before, &touched, missed);
-            if before == Some(told) && slices.is_empty() {
+            if same && !is_new && slices.is_empty() {
                 continue;
             }
             let update = MemberUpdate {
@@ -430,6 +478,7 @@ impl Member {
             slot,
             bindings: Vec::new(),
             told: None,
+            began: None,
             from_ns: TimeNs::MAX,
             due_ns: TimeNs::MIN,
             is_queued: false,

@@ -46,7 +46,7 @@ impl Shard {
         }
         self.slice_for(index);
         if let Some(slicing) = &mut self.slicing {
-            slicing.resume(rollups, of_mine);
+            slicing.resume(self.arrival_ns, rollups, of_mine);
         }
     }
 
