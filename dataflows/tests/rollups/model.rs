@@ -49,6 +49,8 @@ struct Group {
 /// What was given of a member: by the start of the slice its samples, and the one before.
 #[derive(Default)]
 struct Member {
+    /// Slices up to here were complete at the end of the epoch before.
+    complete_ns: Option<TimeNs>,
     given: BTreeMap<TimeNs, (Option<(TimeNs, f64)>, Vec<(TimeNs, f64)>)>,
 }
 
@@ -135,9 +137,15 @@ impl Model {
                 for ((time_ns, _), value) in &series.taken {
                     slices.entry(floor(*time_ns, slice_ns)).or_default().push((*time_ns, *value));
                 }
+                let complete_ns = floor(clock_ns, slice_ns);
+                let before_ns = member.complete_ns.replace(complete_ns);
+                let cutoff_ns = self.plan.cutoff_ns(self.plan.tiers.len() - 1, series.newest_ns.unwrap_or(0));
+                let held_ns = series.forgotten_ns.unwrap_or(cutoff_ns).max(cutoff_ns);
                 for (start_ns, samples) in slices {
-                    let whole = series.forgotten_ns.is_none_or(|forgotten_ns| start_ns >= forgotten_ns);
-                    if start_ns + slice_ns <= floor(clock_ns, slice_ns) && whole {
+                    let end_ns = start_ns + slice_ns;
+                    let is_new = before_ns.is_none_or(|before_ns| end_ns > before_ns);
+                    let is_news = is_each || is_new || series.touches(&self.plan, slice_ns, start_ns..end_ns);
+                    if is_news && end_ns <= complete_ns && start_ns >= held_ns {
                         let before = series.taken.range(..(start_ns, 0)).next_back();
                         let before = before.map(|((time_ns, _), value)| (*time_ns, *value));
                         member.given.insert(start_ns, (before, samples));
@@ -181,7 +189,9 @@ impl Model {
                 let lateness_ns = plan.lateness_ns;
                 let is_passed = end_ns > before_ns;
                 let is_final = end_ns > before_ns - lateness_ns && end_ns <= clock_ns - lateness_ns;
-                let is_touched = self.series[&(id as SeriesId)].touches(rollup, plan, end_ns);
+                let slice_ns = gcd(rollup.width_ns, rollup.hop_ns);
+                let reach_ns = end_ns - rollup.width_ns - rollup.hop_ns..end_ns;
+                let is_touched = self.series[&(id as SeriesId)].touches(plan, slice_ns, reach_ns);
                 let is_corrected = is_touched && end_ns > before_ns - rollup.correct_ns;
                 is_passed || (!is_new && (is_final || is_corrected))
             } else {
@@ -207,11 +217,10 @@ impl Model {
 }
 
 impl Series {
-    /// Whether a sample of this epoch is in a window or in the one before it, or was the last before one that is.
-    fn touches(&self, rollup: &Rollup, plan: &WindowPlan, end_ns: TimeNs) -> bool {
-        let (slice_ns, pane_ns) = (gcd(rollup.width_ns, rollup.hop_ns), plan.tiers[0].width_ns);
-        let since_ns = end_ns - rollup.width_ns - rollup.hop_ns;
-        let reaches = |time_ns: TimeNs| time_ns < end_ns && floor(time_ns, slice_ns) >= since_ns;
+    /// Whether a sample of this epoch is in a slice that begins in a range, or was the last before a pane there.
+    fn touches(&self, plan: &WindowPlan, slice_ns: i64, range: std::ops::Range<TimeNs>) -> bool {
+        let pane_ns = plan.tiers[0].width_ns;
+        let reaches = |time_ns: TimeNs| range.contains(&floor(time_ns, slice_ns));
         self.fresh.iter().any(|time_ns| {
             let behind_ns = floor(*time_ns, pane_ns) + pane_ns;
             let next = self.taken.range((behind_ns, 0)..).next().map(|((time_ns, _), _)| *time_ns);

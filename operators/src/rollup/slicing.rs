@@ -282,7 +282,7 @@ impl Slicing {
         self.queue(place);
         let member = &mut self.members[place as usize];
         // What is not given yet needs no second look.
-        let told = member.told.map(|told| told.until(self.arrival_ns, plan));
+        let told = member.told_before(self.arrival_ns, plan);
         if told.is_none_or(|told| time_ns >= told.clock_ns) {
             return;
         }
@@ -314,7 +314,7 @@ impl Slicing {
     fn look_early(&mut self, plan: &WindowPlan, history: &History, told: Told, now: Now) {
         let place = history.member - 1;
         let member = &mut self.members[place as usize];
-        let before = member.told.map(|told| told.until(self.arrival_ns, plan));
+        let before = member.told_before(self.arrival_ns, plan);
         member.began.get_or_insert(before);
         self.look(plan, history, place, told, now);
         let member = &mut self.members[place as usize];
@@ -329,6 +329,7 @@ impl Slicing {
             self.look_again(plan, series, place, now);
         }
         self.run_timers(plan, series, now);
+        self.finish_rows(plan, series);
         self.resumed.clear();
         self.arrival_ns = now.arrival_ns;
         let mut given: Vec<Sliced> = Vec::new();
@@ -341,6 +342,17 @@ impl Slicing {
             notes.note(now.epoch, &given);
         }
         given
+    }
+
+    /// What was said early goes by the clock at the end.
+    fn finish_rows(&mut self, plan: &WindowPlan, series: &[History]) {
+        for ((_, number, end_ns), row) in &mut self.rows {
+            let history = series.get(self.owners.slot(*number) as usize);
+            let place = history.map_or(0, |history| history.member).wrapping_sub(1);
+            if let Some(told) = self.members.get(place as usize).and_then(|member| member.told) {
+                row.is_final = Scheme::is_final(*end_ns, told.clock_ns, plan.lateness_ns);
+            }
+        }
     }
 
     fn look_again(&mut self, plan: &WindowPlan, series: &[History], place: u32, now: Now) {
@@ -396,9 +408,8 @@ impl Slicing {
         let member = &mut self.members[place as usize];
         let series = self.owners.series(member.slot, self.index);
         let touched = mem::take(&mut member.touched);
-        let before = mem::replace(&mut member.told, Some(told));
-        let same = before == Some(told);
-        let before = before.map(|before| before.until(self.arrival_ns, plan));
+        let before = member.told_before(self.arrival_ns, plan);
+        let same = mem::replace(&mut member.told, Some(told)) == Some(told);
         let began = member.began.unwrap_or(before);
         let look = Look { plan, history, epoch: now.epoch, floor_ns: now.floor_ns, clock_ns: told.clock_ns };
         for binding in &mut member.bindings {
@@ -486,6 +497,16 @@ impl Member {
             armed_ns: TimeNs::MAX,
             ahead_till: None,
         }
+    }
+}
+
+impl Member {
+    /// What had been told by the end of the epoch before, or within this one if that is more: a clock that has gone
+    /// back and forth within an epoch has not moved.
+    fn told_before(&self, arrival_ns: TimeNs, plan: &WindowPlan) -> Option<Told> {
+        let told = self.told?.until(arrival_ns, plan);
+        let began_ns = self.began.flatten().map_or(told.clock_ns, |began| began.clock_ns);
+        Some(Told { clock_ns: told.clock_ns.max(began_ns), ..told })
     }
 }
 
