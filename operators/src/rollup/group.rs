@@ -112,6 +112,14 @@ impl Group {
         }
     }
 
+    /// Takes in since when the slices of a member are all there.
+    pub(super) fn hold(&mut self, scheme: &Scheme, update: &MemberUpdate) {
+        if let Some(held_ns) = update.held_ns {
+            let whole_from_ns = held_ns.saturating_add(scheme.rollup.width_ns);
+            self.closed_ns = self.closed_ns.max(whole_from_ns.saturating_sub(1));
+        }
+    }
+
     /// Takes news of a member in. Gives how many of its slices came too late for every window.
     pub(super) fn update(&mut self, scheme: &Scheme, update: MemberUpdate) -> u64 {
         let key = (update.part, update.series);
@@ -127,15 +135,12 @@ impl Group {
                 *clocks.entry(clock.clock_ns).or_default() += 1;
             }
         }
-        if let Some(held_ns) = update.held_ns {
-            let whole_from_ns = held_ns.saturating_add(scheme.rollup.width_ns);
-            self.closed_ns = self.closed_ns.max(whole_from_ns.saturating_sub(1));
-        }
         let oldest_ns = self.oldest_ns(scheme);
         let mut missed = 0;
         for slice in update.slices {
             if slice.start_ns < oldest_ns {
-                missed += 1;
+                // What a new member has held for longer than it is needed is not late.
+                missed += u64::from(update.held_ns.is_none());
                 continue;
             }
             let start_ns = slice.start_ns;

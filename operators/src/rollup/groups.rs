@@ -91,24 +91,34 @@ impl Groups {
         }
         let mut rows = Vec::new();
         let mut dirty: BTreeSet<(u32, u64)> = BTreeSet::new();
+        let mut updates = Vec::new();
         for sliced in sliced {
             match sliced {
                 // A rollup that was taken away meanwhile has nothing more to say.
                 Sliced::Row(row) if self.rollups.contains_key(&row.rollup) => rows.push(row),
                 Sliced::Row(_) => {}
-                Sliced::Member(update) => {
-                    let key = (update.rollup, update.group);
-                    let Some(kept) = self.rollups.get_mut(&key.0) else { continue };
-                    let group = kept.groups.entry(key.1).or_insert_with(|| {
-                        self.groups_len += 1;
-                        Group::default()
-                    });
-                    if dirty.insert(key) {
-                        let before = At { plan: &self.plan, epoch: self.epoch, arrival_ns: before_ns };
-                        group.begin_epoch(&kept.scheme, before);
-                    }
-                    self.missed += group.update(&kept.scheme, update);
-                }
+                Sliced::Member(update) => updates.push(update),
+            }
+        }
+        // What an update says of time holds for the slices of all.
+        for update in &updates {
+            let key = (update.rollup, update.group);
+            let Some(kept) = self.rollups.get_mut(&key.0) else { continue };
+            let group = kept.groups.entry(key.1).or_insert_with(|| {
+                self.groups_len += 1;
+                Group::default()
+            });
+            if dirty.insert(key) {
+                let before = At { plan: &self.plan, epoch: self.epoch, arrival_ns: before_ns };
+                group.begin_epoch(&kept.scheme, before);
+            }
+            group.hold(&kept.scheme, update);
+        }
+        for update in updates {
+            let kept = self.rollups.get_mut(&update.rollup);
+            let Some(kept) = kept else { continue };
+            if let Some(group) = kept.groups.get_mut(&update.group) {
+                self.missed += group.update(&kept.scheme, update);
             }
         }
         self.epoch = epoch;
