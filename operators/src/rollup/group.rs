@@ -120,7 +120,7 @@ impl Group {
         }
     }
 
-    /// Takes news of a member in. Gives how many of its slices came too late for every window.
+    /// Takes news of a member in. Gives how many of its slices came too late for a window.
     pub(super) fn update(&mut self, scheme: &Scheme, update: MemberUpdate) -> u64 {
         let key = (update.part, update.series);
         let clock = Clock { clock_ns: update.clock_ns, is_silent: update.is_silent };
@@ -136,17 +136,17 @@ impl Group {
             }
         }
         let oldest_ns = self.oldest_ns(scheme);
+        // What a new member has held for longer than it is needed is not late.
+        let counts = update.held_ns.is_none();
         let mut missed = 0;
         for slice in update.slices {
-            if slice.start_ns < oldest_ns {
-                // What a new member has held for longer than it is needed is not late.
-                missed += u64::from(update.held_ns.is_none());
-                continue;
-            }
             let start_ns = slice.start_ns;
-            let of_all = self.slices.entry(start_ns).or_default();
-            of_all.insert(key, slice);
-            self.pending.extend(scheme.ends(start_ns).filter(|end_ns| *end_ns > self.closed_ns));
+            let first_end_ns = floor_to(start_ns, scheme.rollup.hop_ns).saturating_add(scheme.rollup.hop_ns);
+            missed += u64::from(counts && first_end_ns <= self.closed_ns);
+            if start_ns >= oldest_ns {
+                self.slices.entry(start_ns).or_default().insert(key, slice);
+                self.pending.extend(scheme.ends(start_ns).filter(|end_ns| *end_ns > self.closed_ns));
+            }
         }
         missed
     }

@@ -28,7 +28,7 @@ const TIMERS_SPARE_MAX: usize = 64;
 pub struct GroupCounts {
     /// Rows given since the start, corrections included.
     pub rows: u64,
-    /// Slices that came too late for every window of their group.
+    /// Slices that came too late for a window of their group.
     pub missed: u64,
     /// Groups there are.
     pub groups: u64,
