@@ -162,6 +162,7 @@ impl Desk {
             let mut shard = self.shard.write();
             shard.note_repeats(true);
             shard.note_sliced(true);
+            self.groups.write().settle();
             let (groups, machines) = (self.groups.read(), self.machines.borrow());
             self.saving = Some(Saving::begin(sink, origin, self.part_bytes, &shard, &groups, &machines));
         }

@@ -141,6 +141,12 @@ fn epochs(script: &Script, rollups: &[Arc<Rollup>], rollups_at: usize, scale: f6
     epochs
 }
 
+/// What was said of windows last: whether they were final, counts, the bits of the values.
+type Told = BTreeMap<(u32, u64, TimeNs), (bool, u64, Vec<u64>)>;
+
+/// An epoch by hand: arrival second, samples as (series, second, value).
+type ByHand<'a> = (i64, &'a [(SeriesId, i64, f64)]);
+
 /// An engine and the rows that it gave, in order.
 struct Run {
     engine: Engine,
@@ -169,7 +175,7 @@ impl Run {
 
     /// The rows, without those that say nothing new: a series that stands for itself has no memory of what was said.
     fn rows(&self) -> Vec<Row> {
-        let mut said: BTreeMap<(u32, u64, TimeNs), (bool, u64, Vec<u64>)> = BTreeMap::new();
+        let mut said = Told::new();
         let mut rows = Vec::new();
         for row in self.rows.lock().unwrap().iter() {
             let key = (row.rollup, row.group, row.end_ns);
@@ -318,10 +324,10 @@ fn script_within(late_s: i64) -> impl Strategy<Value = Script> {
     })
 }
 
-/// Epochs of (arrival second, samples as (series, second, value)), with entries as they are needed.
-fn by_hand(rollups: Vec<Arc<Rollup>>, epochs: &[(i64, &[(SeriesId, i64, f64)])]) -> Vec<Arc<Epoch>> {
+/// Epochs, with entries as they are needed; the rollups come with the first.
+fn by_hand(rollups: Vec<Arc<Rollup>>, epochs: &[ByHand<'_>]) -> Vec<Arc<Epoch>> {
     let mut known = HashSet::new();
-    let epoch = |(at, (arrival_s, samples)): (usize, &(i64, &[(SeriesId, i64, f64)]))| {
+    let epoch = |(at, (arrival_s, samples)): (usize, &ByHand<'_>)| {
         let new = samples.iter().filter(|(series, ..)| known.insert(*series));
         let entries = new.map(|(series, ..)| Entry { id: *series, key: key(*series) }).collect();
         let sample = |(series, second, value): &(SeriesId, i64, f64)| Sample {
@@ -414,8 +420,7 @@ fn what_a_series_has_that_is_forgotten_was_said_before() {
 fn a_member_that_is_far_behind_does_not_hold_its_group_back() {
     let hour_behind = |at: i64| [(0, at, 1.0), (2, at - 3600, 10.0)];
     let samples: Vec<[(SeriesId, i64, f64); 2]> = (1..=200).map(|at| hour_behind(at * 10)).collect();
-    let epochs: Vec<(i64, &[(SeriesId, i64, f64)])> =
-        (1..).zip(&samples).map(|(at, samples)| (at * 10, &samples[..])).collect();
+    let epochs: Vec<ByHand<'_>> = (1..).zip(&samples).map(|(at, samples)| (at * 10, &samples[..])).collect();
     let run = Run::new(&window_plans()[0], 2, &by_hand(vec![Arc::new(sum_of_m0())], &epochs));
     let said = told(&run, 0);
     let last = said.iter().rfind(|row| row.3 == 6 && row.4 == 6.0).unwrap();

@@ -4,32 +4,24 @@
 //! exact at epoch boundaries and the same for any number of workers. The worker is the only writer of its
 //! shard and locks it once an epoch.
 
+mod operator;
 mod past;
 mod repeats;
 pub mod saved;
 mod sliced;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-use timely::container::CapacityContainerBuilder;
-use timely::dataflow::StreamVec;
-use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::Capability;
-use timely::dataflow::operators::generic::OutputBuilder;
-use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
-
 use crate::closing::{ClosedWindow, Closing, ClosingCounts, ClosingPlan, Now};
-use crate::exchange::{Owners, Parcel, by_worker};
+use crate::exchange::Owners;
 use crate::history::{History, Placed};
 use crate::pane::{Obs, Seen};
 use crate::rollup::slicing::Slicing;
-use crate::rollup::{RollupChange, Sliced};
+use crate::rollup::{Membership, RollupChange, Sliced};
 use crate::sample::{DurationNs, MS, Sample, SeriesId, TimeNs};
-use crate::stash::Stash;
 use crate::tier::{WindowPlan, series_clock_ns};
 
+pub use operator::Windows;
 pub use past::Resumption;
 use past::{Past, Standing};
 pub use repeats::Repeats;
@@ -62,19 +54,6 @@ pub enum Control {
         /// +1 or -1.
         diff: i32,
     },
-}
-
-/// A series as a member of a group of a rollup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-pub struct Membership {
-    /// The rollup's number.
-    pub rollup: u32,
-    /// The series.
-    pub series: SeriesId,
-    /// 1 for what a ratio is divided by, else 0.
-    pub part: u8,
-    /// The group.
-    pub group: u64,
 }
 
 /// Sums over a shard, for telemetry.
@@ -389,80 +368,6 @@ fn history_mut(series: &mut Vec<History>, slot: usize) -> &mut History {
         series.resize_with(slot + 1, History::default);
     }
     &mut series[slot]
-}
-
-/// Folds samples into the panes of a shard.
-pub trait Windows<'scope> {
-    /// Brings samples to the worker that owns their series and applies them, epoch by epoch, to `shard`.
-    /// `controls` must carry one [`Control::Seal`] per epoch and worker. Gives the samples of watched series, and
-    /// what the epoch gives to rollups, each under its epoch. `closed` is called with the closed windows of every epoch
-    /// that has any, before the epoch is complete.
-    fn windows(
-        self,
-        controls: StreamVec<'scope, u64, Control>,
-        shard: Arc<RwLock<Shard>>,
-        closed: impl FnMut(u64, Vec<ClosedWindow>) + 'static,
-    ) -> (StreamVec<'scope, u64, Sample>, StreamVec<'scope, u64, Sliced>);
-}
-
-impl<'scope> Windows<'scope> for StreamVec<'scope, u64, Parcel> {
-    fn windows(
-        self,
-        controls: StreamVec<'scope, u64, Control>,
-        shard: Arc<RwLock<Shard>>,
-        mut closed: impl FnMut(u64, Vec<ClosedWindow>) + 'static,
-    ) -> (StreamVec<'scope, u64, Sample>, StreamVec<'scope, u64, Sliced>) {
-        let mut builder = OperatorBuilder::new("Windows".to_owned(), self.scope());
-        let mut samples = builder.new_input(self, by_worker());
-        let mut controls = builder.new_input(controls, Pipeline);
-        let (watched, watched_stream) = builder.new_output();
-        let mut watched = OutputBuilder::<_, CapacityContainerBuilder<Vec<Sample>>>::from(watched);
-        let (sliced, sliced_stream) = builder.new_output();
-        let mut sliced = OutputBuilder::<_, CapacityContainerBuilder<Vec<Sliced>>>::from(sliced);
-        builder.build(move |_capabilities| {
-            let mut stash = Stash::default();
-            let mut for_rollups: BTreeMap<u64, Capability<u64>> = BTreeMap::new();
-            move |frontiers| {
-                let (mut watched, mut sliced) = (watched.activate(), sliced.activate());
-                let (port, sliced_port) = (watched.output_index(), sliced.output_index());
-                samples.for_each(|capability, parcels| {
-                    let Some(epoch) = capability.least().copied() else { return };
-                    let stashed = stash.of(epoch, || capability.retain_least(port));
-                    stashed.chunks.extend(parcels.drain(..).map(|parcel| parcel.samples));
-                });
-                controls.for_each(|capability, chunk| {
-                    let Some(epoch) = capability.least().copied() else { return };
-                    stash.of(epoch, || capability.retain_least(port)).controls.append(chunk);
-                    // Every epoch has a control.
-                    if let Some(retained) = capability.retain_least(sliced_port) {
-                        for_rollups.entry(epoch).or_insert(retained);
-                    }
-                });
-                let complete = |epoch| frontiers.iter().all(|frontier| !frontier.less_equal(&epoch));
-                while let Some((epoch, mut stashed)) = stash.take(complete) {
-                    // Each sender's chunks come in order and its share of the epoch is contiguous.
-                    stashed.chunks.sort_by_key(|chunk| chunk.first().map_or(0, Sample::position));
-                    let Some(capability) = stashed.capability else { continue };
-                    let mut session = watched.session(&capability);
-                    let mut shard = shard.write();
-                    let rows =
-                        shard.apply(epoch, &stashed.controls, &stashed.chunks, |sample| session.give(sample));
-                    let given = shard.take_sliced();
-                    drop(shard);
-                    if let Some(capability) = for_rollups.remove(&epoch)
-                        && !given.is_empty()
-                    {
-                        let mut session = sliced.session(&capability);
-                        given.into_iter().for_each(|given| session.give(given));
-                    }
-                    if !rows.is_empty() {
-                        closed(epoch, rows);
-                    }
-                }
-            }
-        });
-        (watched_stream, sliced_stream)
-    }
 }
 
 #[cfg(test)]

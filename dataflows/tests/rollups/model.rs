@@ -46,12 +46,15 @@ struct Group {
     clock_ns: Option<TimeNs>,
 }
 
-/// What was given of a member: by the start of the slice its samples, and the one before.
+/// Event time and value.
+type Observed = (TimeNs, f64);
+
+/// What was given of a member: by the start of the slice the sample before it, and its own.
 #[derive(Default)]
 struct Member {
     /// Slices up to here were complete at the end of the epoch before.
     complete_ns: Option<TimeNs>,
-    given: BTreeMap<TimeNs, (Option<(TimeNs, f64)>, Vec<(TimeNs, f64)>)>,
+    given: BTreeMap<TimeNs, (Option<Observed>, Vec<Observed>)>,
 }
 
 fn floor(time_ns: TimeNs, width_ns: i64) -> TimeNs {

@@ -17,14 +17,14 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator as _;
 
-use super::{Rollup, Scheme, group_of_series};
+use super::{Membership, Rollup, Scheme, group_of_series};
 use crate::binding::join_key;
 use crate::family;
 use crate::rule::Grouping;
 use crate::sample::SeriesId;
 use crate::series::{SeriesKey, Target, TargetMatcher};
 use crate::stable_hash::StableHash;
-use crate::window::{Control, Membership};
+use crate::window::Control;
 
 /// The part of a rollup that decides who is in which group; two of a ratio.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -88,6 +88,9 @@ pub struct Candidate {
     member: Membership,
     texts: Option<Target>,
 }
+
+/// Candidates that come (+1) and go (-1).
+type Changes = Vec<(Candidate, isize)>;
 
 /// Limits on groups and their members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,7 +167,7 @@ pub fn members<'scope>(
             "Admit members",
             move |_capability, _info| {
                 let mut admission = Admission { limits, directory, rollups: HashMap::new() };
-                let mut epochs: BTreeMap<u64, (Vec<(Candidate, isize)>, Capability<u64>)> = BTreeMap::new();
+                let mut epochs: BTreeMap<u64, (Changes, Capability<u64>)> = BTreeMap::new();
                 move |(input, frontier), output| {
                     let port = output.output_index();
                     input.for_each(|capability, chunk| {

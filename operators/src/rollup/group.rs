@@ -9,7 +9,7 @@ use std::ops::Bound::{Excluded, Unbounded};
 use serde::{Deserialize, Serialize};
 
 use super::slice::Slice;
-use super::slicing::MemberUpdate;
+use super::update::MemberUpdate;
 use super::{Rollup, RollupRow, Scheme, ceil_to, same_bits};
 use crate::aggregate::Aggregate;
 use crate::sample::{DurationNs, SeriesId, TimeNs};
@@ -104,11 +104,11 @@ impl Group {
         self
     }
 
-    /// Before the first news of an epoch: closes what had been closed by the end of the one before, which is when `at`
-    /// is. In silence the arrival clock goes on though nothing is said.
-    pub(super) fn begin_epoch(&mut self, scheme: &Scheme, at: At<'_>) {
+    /// Closes what is closed by the end of an epoch: in silence the arrival clock goes on, though nothing is said. To be
+    /// called before news of the next epoch come in, and before the group is saved.
+    pub(super) fn settle(&mut self, scheme: &Scheme, at: At<'_>) {
         if let Some(clock_ns) = self.clock_ns(scheme, at) {
-            self.closed_ns = self.closed_ns.max(clock_ns.saturating_sub(scheme.rollup.correct_ns));
+            self.forget_before(scheme, clock_ns);
         }
     }
 

@@ -14,7 +14,7 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator;
 
 use super::group::{At, Group, Said};
-use super::slicing::Sliced;
+use super::update::Sliced;
 use super::{Rollup, RollupChange, RollupRow, Scheme};
 use crate::sample::{DurationNs, TimeNs};
 use crate::tier::WindowPlan;
@@ -110,7 +110,7 @@ impl Groups {
             });
             if dirty.insert(key) {
                 let before = At { plan: &self.plan, epoch: self.epoch, arrival_ns: before_ns };
-                group.begin_epoch(&kept.scheme, before);
+                group.settle(&kept.scheme, before);
             }
             group.hold(&kept.scheme, update);
         }
@@ -214,6 +214,15 @@ impl Groups {
             counts.windows += windows as u64;
         }
         counts
+    }
+
+    /// Makes the state one that depends on the epochs alone, and not on when which group was looked at. To be called
+    /// before it is saved.
+    pub fn settle(&mut self) {
+        let at = At { plan: &self.plan, epoch: self.epoch, arrival_ns: self.arrival_ns };
+        for kept in self.rollups.values_mut() {
+            kept.groups.values_mut().for_each(|group| group.settle(&kept.scheme, at));
+        }
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = (u32, u64, &Group)> {

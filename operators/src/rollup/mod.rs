@@ -19,7 +19,7 @@
 //!
 //! # Layout
 //! - [`slice`]: what a member has in one slice; `slicing`: slices out of a shard's panes at the end of an epoch;
-//!   `look`: what of one series is news
+//!   `look`: what of one series is news; [`update`]: how that travels
 //! - `each`: windows of series that stand for themselves ([`Grouping::Series`]), read off their panes directly
 //! - [`group`]: one group; [`groups`]: those of a worker, and the operator over them
 //! - [`binding`]: who is in; [`numbers`]: which definitions there are, each once
@@ -34,6 +34,7 @@ pub mod numbers;
 pub mod saved;
 pub mod slice;
 pub(crate) mod slicing;
+pub mod update;
 
 use std::sync::Arc;
 
@@ -48,7 +49,8 @@ use crate::stable_hash::StableHash;
 use crate::tier::{WindowPlan, floor_to};
 
 pub use groups::{Groups, Rollups};
-pub use slicing::{MemberUpdate, Sliced, SlicingCounts};
+pub use slicing::SlicingCounts;
+pub use update::{MemberUpdate, Membership, Sliced};
 
 /// Windows over groups of series.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::group::Group;
 use super::groups::Groups;
-use super::slicing::Sliced;
+use super::update::Sliced;
 use super::{Rollup, RollupChange};
 use crate::packed::{Reader, Unreadable, put_signed, put_varint};
 use crate::sample::TimeNs;
@@ -88,6 +88,7 @@ pub struct SavedGroup {
 
 impl Groups {
     /// Gives everything as bytes, in pieces of about `part_bytes` that can each be read on their own; at least one.
+    /// Behind [`Groups::settle`].
     pub fn save(&self, part_bytes: usize, mut part: impl FnMut(Vec<u8>)) {
         let rollups: Vec<(u32, &Rollup)> = self.rollups().map(|(number, r)| (number, &**r)).collect();
         let mut head = Vec::new();

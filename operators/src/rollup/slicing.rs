@@ -17,70 +17,18 @@ use std::collections::{BTreeMap, BinaryHeap, HashSet};
 use std::mem;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use super::look::{Binding, Look, Told, newest_ns, told_now};
 use super::{RollupChange, RollupRow, Scheme, each};
 use crate::closing::Now;
 use crate::exchange::Owners;
 use crate::history::{History, Placed};
 use crate::rollup::saved::Notes;
-use crate::rollup::slice::Slice;
+use crate::rollup::update::{MemberUpdate, Membership, Sliced};
 use crate::sample::{SeriesId, TimeNs};
 use crate::tier::{WindowPlan, floor_to};
-use crate::window::Membership;
 
 /// Timers held beside two a member before those that count no more are dropped.
 const TIMERS_SPARE_MAX: usize = 64;
-
-/// What a shard gives at the end of an epoch.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Sliced {
-    /// Of a member of a group, to the owner of the group.
-    Member(MemberUpdate),
-    /// Of a series that stands for itself.
-    Row(RollupRow),
-}
-
-impl Sliced {
-    /// Whose it is.
-    pub fn series(&self) -> SeriesId {
-        match self {
-            Sliced::Member(update) => update.series,
-            Sliced::Row(row) => row.group as SeriesId,
-        }
-    }
-
-    /// By what it is exchanged: rows stay with the worker of their series.
-    pub fn route(&self) -> u64 {
-        match self {
-            Sliced::Member(update) => update.group,
-            Sliced::Row(row) => row.group,
-        }
-    }
-}
-
-/// News of one member of a group.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct MemberUpdate {
-    /// The rollup's number.
-    pub rollup: u32,
-    /// The group.
-    pub group: u64,
-    /// 1 for what a ratio is divided by, else 0.
-    pub part: u8,
-    /// The member.
-    pub series: SeriesId,
-    /// Its newest event time, in whole panes.
-    pub clock_ns: TimeNs,
-    /// Whether it goes by the arrival clock, if that is later.
-    pub is_silent: bool,
-    /// Windows that begin before it lack samples of this member. Nothing, except of one that had samples already when
-    /// it became a member.
-    pub held_ns: Option<TimeNs>,
-    /// Slices that are complete, new or changed.
-    pub slices: Vec<Slice>,
-}
 
 /// Sums over what a shard gave.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -409,7 +357,7 @@ impl Slicing {
         let series = self.owners.series(member.slot, self.index);
         let touched = mem::take(&mut member.touched);
         let before = member.told_before(self.arrival_ns, plan);
-        let same = mem::replace(&mut member.told, Some(told)) == Some(told);
+        let same = member.told.replace(told) == Some(told);
         let began = member.began.unwrap_or(before);
         let look = Look { plan, history, epoch: now.epoch, floor_ns: now.floor_ns, clock_ns: told.clock_ns };
         for binding in &mut member.bindings {
@@ -507,17 +455,5 @@ impl Member {
         let told = self.told?.until(arrival_ns, plan);
         let began_ns = self.began.flatten().map_or(told.clock_ns, |began| began.clock_ns);
         Some(Told { clock_ns: told.clock_ns.max(began_ns), ..told })
-    }
-}
-
-impl MemberUpdate {
-    /// Puts a later one of the same epoch in its place; slices stay unless they are there again.
-    fn replace(&mut self, later: MemberUpdate) {
-        let mut slices: BTreeMap<TimeNs, Slice> = BTreeMap::new();
-        for slice in mem::take(&mut self.slices).into_iter().chain(later.slices) {
-            slices.insert(slice.start_ns, slice);
-        }
-        let slices = slices.into_values().collect();
-        *self = MemberUpdate { held_ns: self.held_ns.max(later.held_ns), slices, ..later };
     }
 }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Control, Membership, Shard, history_mut};
+use super::{Control, Shard, history_mut};
 use crate::closing::Now;
 use crate::rollup::saved::Notes;
 use crate::rollup::slicing::Slicing;
-use crate::rollup::{RollupChange, Sliced, SlicingCounts};
+use crate::rollup::{Membership, RollupChange, Sliced, SlicingCounts};
 use crate::sample::SeriesId;
 
 impl Shard {
