@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use dataflows::engine::Engine;
 use dataflows::epoch::{Epoch, Request, SharedEpoch};
 use operators::catalog::Catalog;
+use operators::rollup::RollupChange;
 use operators::sample::{DurationNs, HOUR, SECOND, Sample, TimeNs};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
@@ -97,6 +98,8 @@ struct Open {
     announced: usize,
     /// Whether somebody waits for what gathers to be written.
     awaited: bool,
+    /// Rollups that come and go with the next epoch.
+    rollups: RollupChange,
     /// Whether the sealer wants to know when `announced` falls to zero.
     pausing: bool,
     sealed: u64,
@@ -130,6 +133,7 @@ impl Intake {
             first_at: None,
             announced: 0,
             awaited: false,
+            rollups: RollupChange::default(),
             pausing: false,
             sealed: 0,
             floor_ns: TimeNs::MIN,
@@ -228,6 +232,20 @@ impl Intake {
         Ok(Taken::New(epoch))
     }
 
+    /// Has rollups come and go with the next epoch, whose number it gives. What goes was there, or comes with an
+    /// earlier call.
+    pub fn change_rollups(&self, change: RollupChange) -> u64 {
+        let mut open = self.open.lock();
+        let pending = &mut open.rollups;
+        pending.added.retain(|(number, _)| !change.removed.contains(number));
+        pending.removed.extend(change.removed);
+        pending.added.extend(change.added);
+        let epoch = open.sealed + 1;
+        drop(open);
+        self.arrived.notify_one();
+        epoch
+    }
+
     /// Waits for room, and for a journal that can be written.
     pub async fn room(&self) {
         let mut progress = self.progress.subscribe();
@@ -311,12 +329,12 @@ impl Intake {
             checked_ns: TimeNs::MIN,
         };
         loop {
-            let Gathered { number, batches, requests, since, closed, waited } = self.gather();
+            let Gathered { number, batches, requests, rollups, since, closed, waited } = self.gather();
             // Entries are taken after the batches: whoever pushed a sample had resolved its series before.
             let entries = self.catalog.take_fresh();
             let arrival_ns = self.now_ns();
             let floor_ns = budget.floor_ns(engine, arrival_ns);
-            let epoch = Arc::new(Epoch { number, arrival_ns, floor_ns, batches, entries, requests });
+            let epoch = Arc::new(Epoch { number, arrival_ns, floor_ns, batches, entries, requests, rollups });
             let samples = epoch.len() as u64;
             self.sealed.lock().push_back(Sealed { number, samples, since, sealed_at: Instant::now() });
             self.telemetry.epochs.fetch_add(1, Ordering::Relaxed);
@@ -351,7 +369,7 @@ impl Intake {
     /// Waits for something to seal, or for the heartbeat.
     fn gather(&self) -> Gathered {
         let mut open = self.open.lock();
-        let waited = open.batches.is_empty();
+        let waited = open.batches.is_empty() && open.rollups.is_empty();
         if waited && !open.closed {
             self.arrived.wait_for(&mut open, self.config.heartbeat);
         }
@@ -362,6 +380,7 @@ impl Intake {
             number: open.sealed,
             batches: std::mem::take(&mut open.batches),
             requests: std::mem::take(&mut open.requests),
+            rollups: std::mem::take(&mut open.rollups),
             since: open.first_at.take(),
             closed: open.closed,
             waited,
@@ -390,6 +409,7 @@ struct Gathered {
     number: u64,
     batches: Vec<Vec<Sample>>,
     requests: Vec<Request>,
+    rollups: RollupChange,
     /// When the first of it came.
     since: Option<Instant>,
     /// Whether the door is closed.

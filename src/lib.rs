@@ -9,6 +9,7 @@
 //!   one epoch; [`recovery`]: both -> state, at the start; [`requests`]: which must not count twice
 //! - [`http`]: the API; [`health`]: asking a running one
 //! - [`alerts`]: the table of alerts; [`notify`]: transitions -> receivers
+//! - [`rollups`]: which rollups are wanted, and what is said of them
 //! - [`message`]: the documented message; [`raw`]: raw samples for queries and sinks
 //! - [`sinks`]: where samples are stored; [`delivery`]: feeds them from a log, with a cursor
 //! - [`collectors`]: what a producer measures; [`producer`]: collectors -> bus
@@ -36,6 +37,7 @@ pub mod raw;
 pub mod recovery;
 pub mod replay;
 pub mod requests;
+pub mod rollups;
 pub mod service;
 pub mod settings;
 pub mod sinks;

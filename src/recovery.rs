@@ -23,6 +23,7 @@ use crate::journal::recovery::Recovered;
 use crate::keeper::Keeper;
 use crate::outbox::Outbox;
 use crate::requests::RememberedRequest;
+use crate::rollups::RollupBook;
 
 /// Record kind of a checkpoint's head.
 pub const HEAD: u8 = 1;
@@ -83,6 +84,8 @@ pub struct Restorer<'a> {
     pub outbox: &'a Outbox,
     /// The alerts.
     pub board: &'a AlertBoard,
+    /// The rollups.
+    pub rollups: &'a RollupBook,
 }
 
 /// A checkpoint in memory.
@@ -134,6 +137,7 @@ impl Restorer<'_> {
                 }
                 recovery.dropped_alerts = snapshot.restored().machines_dropped;
                 let engine = Engine::start_from(snapshot, callbacks, self.keeper.log().appended())?;
+                self.rollups.note(&engine.rollups());
                 (engine, requests)
             }
         };
@@ -208,6 +212,7 @@ impl Restorer<'_> {
                 floor_ns: epoch.floor_ns,
                 ..Epoch::default()
             };
+            self.rollups.note(&epoch.rollups);
             self.intake.resume(&meta, epoch.requests.iter().copied().map(remembered));
             recovery.replayed_epochs += 1;
             recovery.replayed_samples += epoch.len() as u64;

@@ -7,8 +7,8 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use operators::alerts::AlertCounters;
-use operators::rollup::Groups;
 use operators::rollup::binding::Directory;
+use operators::rollup::{Groups, RollupChange};
 use operators::sample::EPOCH_LEN_MAX;
 use operators::window::Shard;
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -266,8 +266,15 @@ impl Engine {
         &self.groups
     }
 
+    /// The rollups there are, as those that are added.
+    pub fn rollups(&self) -> RollupChange {
+        let groups = self.groups[0].read();
+        let added = groups.rollups().map(|(number, rollup)| (number, rollup.clone())).collect();
+        RollupChange { removed: Vec::new(), added }
+    }
+
     /// What the groups of rollups are called.
-    pub fn directory(&self) -> &Directory {
+    pub fn directory(&self) -> &Arc<Directory> {
         &self.directory
     }
 

@@ -3,7 +3,7 @@
 //! # Layout
 //! - [`receive`]: bodies in, whatever their format; [`ingest`]: the documented JSON's answers; [`influx`]: InfluxDB's;
 //!   [`otlp`]: OTLP's; [`prometheus`]: those to remote write and text; [`snappy`]: bodies unpacked
-//! - [`aggregate`]: windows out; [`raw`]: raw samples out
+//! - [`aggregate`]: windows out; [`rollups`]: those of groups that are kept up to date; [`raw`]: raw samples out
 //! - [`status`]: health, status, alerts, rejects; [`exposition`]: `/metrics`
 //! - [`params`], [`error`]: what all handlers share; [`serve`]: connections and their limits; `patience`: clients that
 //!   take no answer; `pack`: gzip
@@ -20,6 +20,7 @@ mod patience;
 pub mod prometheus;
 pub mod raw;
 pub mod receive;
+pub mod rollups;
 pub mod serve;
 pub mod snappy;
 pub mod status;
@@ -42,6 +43,7 @@ use crate::alerts::AlertBoard;
 use crate::codec::decoder::{Decoder, Limits};
 use crate::codec::reject::RejectLog;
 use crate::intake::Intake;
+use crate::rollups::RollupBook;
 use crate::sinks::Reader;
 use crate::telemetry::Telemetry;
 use error::ApiError;
@@ -108,6 +110,8 @@ pub struct App {
     pub telemetry: Arc<Telemetry>,
     /// Alerts.
     pub board: Arc<AlertBoard>,
+    /// Rollups.
+    pub rollups: Arc<RollupBook>,
     /// Decoders that wait for a request.
     pub decoders: Decoders,
     /// Reads back what is stored.
@@ -209,6 +213,7 @@ const ROUTES: &[&str] = &[
     "/api/v1/metrics/batch",
     "/api/v1/metrics/aggregate",
     "/api/v1/series",
+    "/api/v1/rollups",
     "/api/v1/alerts",
     "/api/v1/rejected",
     "/api/v1/import/prometheus",
@@ -237,6 +242,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/v1/metrics/batch", post(ingest::post))
         .route("/api/v1/metrics/aggregate", get(aggregate::aggregate))
         .route("/api/v1/series", get(aggregate::series))
+        .route("/api/v1/rollups", get(rollups::list))
         .route("/api/v1/alerts", get(status::alerts))
         .route("/api/v1/rejected", get(status::rejected))
         .route("/api/v1/import/prometheus", post(prometheus::import))
@@ -257,7 +263,7 @@ pub fn router(app: Arc<App>) -> Router {
 }
 
 async fn not_found() -> ApiError {
-    let detail = "expected one of /api/v1/{metrics, metrics/batch, metrics/aggregate, series, alerts, rejected}, \
+    let detail = "expected one of /api/v1/{metrics, metrics/batch, metrics/aggregate, series, rollups, alerts, rejected}, \
         /write, /api/v2/write, /api/v3/write_lp, /api/v1/write, /api/v1/import/prometheus, /v1/metrics, /health, /livez, \
         /readyz, /status, /storage/status, /metrics";
     ApiError { status: StatusCode::NOT_FOUND, error: "not_found", detail: detail.into() }

@@ -1,7 +1,8 @@
 //! What an epoch looks like in a record, and its catalog entries in a record of their own.
 //!
 //! Integers are LEB128 varints, signed ones zigzag. An epoch: version, number, arrival and floor time; the number of
-//! batches, then each batch: its length and its samples (see `samples`); entries; requests. Version 1, which wrote samples
+//! batches, then each batch: its length and its samples (see `samples`); entries; requests; from version 4 on the length of
+//! what changes of the rollups, and postcard's form of it. Version 1, which wrote samples
 //! at greater length, is still read. Whatever the bytes are, decoding neither panics nor takes
 //! more memory than a small multiple of them.
 
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use dataflows::epoch::{Epoch, Request};
 use operators::catalog::Entry;
 use operators::packed::{put_varint, unzigzag, zigzag};
+use operators::rollup::RollupChange;
 use operators::sample::{DEDUP, Sample};
 use operators::series::{SeriesKey, Target};
 
@@ -21,7 +23,7 @@ pub const KIND_EPOCH: u8 = 1;
 /// The kind of record that repeats an epoch's catalog entries, so that a damaged epoch costs no series its name.
 pub const KIND_ENTRIES: u8 = 2;
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 4;
 /// Entries for which room is made at once.
 const BLOCK: usize = 1024;
 
@@ -64,6 +66,11 @@ pub fn encode(epoch: &Epoch, out: &mut Vec<u8>) {
         put_varint(out, u64::from(*accepted));
         put_varint(out, u64::from(*rejected));
     }
+    // Sequences whose lengths are known, of texts and numbers: they can always be encoded.
+    let change = Some(&epoch.rollups).filter(|change| !change.is_empty());
+    let change = change.and_then(|change| postcard::to_allocvec(change).ok()).unwrap_or_default();
+    put_varint(out, change.len() as u64);
+    out.extend_from_slice(&change);
 }
 
 /// Reads an epoch back.
@@ -96,8 +103,9 @@ pub fn decode(bytes: &[u8]) -> Result<Epoch, Corrupt> {
         let key = u128::from_le_bytes(*rest.array()?);
         requests.push(Request { key, accepted: rest.small()?, rejected: rest.small()? });
     }
+    let rollups = if version < 4 { RollupChange::default() } else { rest.rollups()? };
     rest.end()?;
-    Ok(Epoch { number, arrival_ns, floor_ns, batches, entries, requests })
+    Ok(Epoch { number, arrival_ns, floor_ns, batches, entries, requests, rollups })
 }
 
 /// Appends the encoding of catalog entries alone.
@@ -183,9 +191,9 @@ impl<'a> Rest<'a> {
 
     fn version(&mut self) -> Result<u8, Corrupt> {
         let version = self.byte()?;
-        if !(1..=VERSION).contains(&version) {
+        if !matches!(version, 1 | 2 | VERSION) {
             self.at -= 1;
-            return self.corrupt("version 1 or 2");
+            return self.corrupt("version 1, 2 or 4");
         }
         Ok(version)
     }
@@ -218,6 +226,20 @@ impl<'a> Rest<'a> {
             return self.corrupt("a count that the bytes can hold");
         }
         Ok(count as usize)
+    }
+
+    fn rollups(&mut self) -> Result<RollupChange, Corrupt> {
+        let len = self.count(1)?;
+        if len == 0 {
+            return Ok(RollupChange::default());
+        }
+        match postcard::take_from_bytes(&self.bytes[self.at..self.at + len]) {
+            Ok((change, [])) => {
+                self.at += len;
+                Ok(change)
+            }
+            _ => self.corrupt("a change of the rollups"),
+        }
     }
 
     fn text(&mut self) -> Result<&'a str, Corrupt> {
@@ -284,6 +306,9 @@ impl<'a> Rest<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use operators::rollup::Rollup;
+    use operators::rule::Grouping;
+    use operators::series::TargetMatcher;
     use proptest::prelude::*;
 
     fn any_epoch() -> impl Strategy<Value = Epoch> {
@@ -321,15 +346,32 @@ mod tests {
             prop::collection::vec(batch, 0..5),
             entries,
             prop::collection::vec(request, 0..3),
+            any_change(),
         )
-            .prop_map(|((number, arrival_ns, floor_ns), batches, entries, requests)| Epoch {
-                number,
-                arrival_ns,
-                floor_ns,
-                batches,
-                entries,
-                requests,
+            .prop_map(|((number, arrival_ns, floor_ns), batches, entries, requests, rollups)| {
+                Epoch { number, arrival_ns, floor_ns, batches, entries, requests, rollups }
             })
+    }
+
+    fn any_change() -> impl Strategy<Value = RollupChange> {
+        let rollup = (any::<u32>(), ".{0,9}", any::<i64>()).prop_map(|(number, name, width_ns)| {
+            let rollup = Rollup {
+                name: name.as_str().into(),
+                metric: name,
+                matcher: TargetMatcher::default(),
+                over: None,
+                grouping: Grouping::Without(vec!["host".into()]),
+                width_ns,
+                hop_ns: width_ns,
+                functions: vec!["avg".into()],
+                samples_min: 0,
+                correct_ns: width_ns,
+                keep_ns: 0,
+            };
+            (number, Arc::new(rollup))
+        });
+        (prop::collection::vec(any::<u32>(), 0..3), prop::collection::vec(rollup, 0..3))
+            .prop_map(|(removed, added)| RollupChange { removed, added })
     }
 
     /// To compare values bit for bit.
@@ -353,6 +395,7 @@ mod tests {
             prop_assert_eq!(bits(&back), bits(&epoch));
             prop_assert_eq!(&back.entries, &epoch.entries);
             prop_assert_eq!(&back.requests, &epoch.requests);
+            prop_assert_eq!(&back.rollups, &epoch.rollups);
             for pair in back.entries.windows(2) {
                 let same = pair[0].key.target == pair[1].key.target;
                 prop_assert_eq!(Arc::ptr_eq(&pair[0].key.target, &pair[1].key.target), same);
@@ -387,7 +430,7 @@ mod tests {
     fn an_absurd_count_takes_no_memory() {
         for (bytes, expected) in [
             (&[][..], "byte 0: expected more bytes"),
-            (&[9], "byte 0: expected version 1 or 2"),
+            (&[9], "byte 0: expected version 1, 2 or 4"),
             (
                 &[1, 1, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1],
                 "byte 14: expected a count that the bytes can hold",

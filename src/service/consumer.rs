@@ -29,6 +29,7 @@ use crate::notify::receipt::Receipts;
 use crate::notify::{self, Notifier, NotifyConfig};
 use crate::outbox::Outbox;
 use crate::recovery::{self, Recovery, Restorer};
+use crate::rollups::RollupBook;
 use crate::settings::Settings;
 use crate::telemetry::Telemetry;
 
@@ -46,6 +47,8 @@ pub struct Consumer {
     pub telemetry: Arc<Telemetry>,
     /// Alerts.
     pub board: Arc<AlertBoard>,
+    /// The rollups.
+    pub rollups: Arc<RollupBook>,
     /// The journal.
     pub keeper: Arc<Keeper>,
     /// The storages.
@@ -106,7 +109,9 @@ impl Consumer {
         let telemetry = Arc::new(Telemetry::default());
         let catalog = Arc::new(Catalog::new(wiring::catalog_limits(settings)));
         let board = Arc::new(AlertBoard::new(wiring::rule_texts(settings), catalog.clone()));
-        let Opened { keeper, found, outbox, checkpoints, journal_id } = open(settings, places)?;
+        let rollups = Arc::new(RollupBook::new(wiring::rollups(settings)));
+        let Opened { keeper, found, outbox, checkpoints, journal_id } =
+            open(settings, places, rollups.clone())?;
         let door = wiring::intake(settings);
         let intake = Arc::new(Intake::new(door, catalog.clone(), clock, keeper.clone(), telemetry.clone()));
         let restorer = Restorer {
@@ -116,10 +121,12 @@ impl Consumer {
             intake: &intake,
             outbox: &outbox,
             board: &board,
+            rollups: &rollups,
         };
         let restored = restorer.restore(wiring::plan(settings), callbacks(&intake, &outbox), &found);
         let (engine, recovery) = restored.map_err(StartError::Journal)?;
         let (engine, recovery) = (Arc::new(engine), Arc::new(recovery));
+        rollups.name_groups(engine.directory().clone());
         let notifying = start_notifying(settings, places, &outbox, &board)?;
         let sources = Sources { keeper: keeper.clone(), outbox: outbox.clone(), catalog: catalog.clone() };
         let used = settings.storage.used();
@@ -133,6 +140,7 @@ impl Consumer {
             );
             intake.skip_to(known);
         }
+        rollups.apply(&intake);
         keeper.add_waker(Box::new({
             let (storages, outbox) = (storages.clone(), outbox.clone());
             move || {
@@ -182,6 +190,7 @@ impl Consumer {
             rejects,
             telemetry,
             board,
+            rollups,
             keeper,
             storages,
             upkeep,
@@ -241,14 +250,15 @@ struct Opened {
     journal_id: Option<u128>,
 }
 
-fn open(settings: &Settings, places: &Places) -> Result<Opened, StartError> {
+fn open(settings: &Settings, places: &Places, rollups: Arc<RollupBook>) -> Result<Opened, StartError> {
     let journal = |why: &dyn std::fmt::Display| StartError::Journal(why.to_string());
     let (log, outbox_log) = wiring::logs(settings, &places.dir);
     let config = wiring::keeper(settings, places.durability);
     let (keeper, found) = Keeper::open(places.files.clone(), log, config).map_err(|e| journal(&e))?;
     let keeper = Arc::new(keeper);
     let (outbox_log, _) = Log::open(places.files.clone(), outbox_log).map_err(|e| journal(&e))?;
-    let outbox = Arc::new(Outbox::new(outbox_log, keeper.clone(), wiring::window_functions(settings)));
+    let functions = wiring::window_functions(settings);
+    let outbox = Arc::new(Outbox::new(outbox_log, keeper.clone(), functions, rollups));
     let (mut checkpoints, mut journal_id) = (None, None);
     if let Some(dir) = places.kept_dir() {
         let place = Checkpoints::open(places.files.clone(), &dir.join("checkpoints"));
@@ -306,6 +316,10 @@ fn callbacks(intake: &Arc<Intake>, outbox: &Arc<Outbox>) -> Callbacks {
         closed: Arc::new({
             let outbox = outbox.clone();
             move |epoch, windows| outbox.take_windows(epoch, windows)
+        }),
+        rolled: Arc::new({
+            let outbox = outbox.clone();
+            move |epoch, rows| outbox.take_rolled(epoch, &rows)
         }),
     }
 }

@@ -230,6 +230,7 @@ impl Service {
             rejects: consumer.rejects.clone(),
             telemetry: consumer.telemetry.clone(),
             board: consumer.board.clone(),
+            rollups: consumer.rollups.clone(),
             decoders: Decoders::new(consumer.catalog.clone(), {
                 let settings = settings.clone();
                 move |format| wiring::limits(&settings, format)

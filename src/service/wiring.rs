@@ -1,12 +1,14 @@
 //! Settings -> the configuration that each room takes. No decisions beyond units and names.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dataflows::plan::Plan;
 use operators::alert::Timing;
 use operators::catalog::CatalogLimits;
 use operators::closing::ClosingPlan;
+use operators::rollup::binding::RollupLimits;
 use operators::rule::{Level, Rule};
 use operators::sample::DurationNs;
 use operators::series::TargetMatcher;
@@ -28,6 +30,7 @@ use crate::http::HttpConfig;
 use crate::intake::IntakeConfig;
 use crate::journal::log::LogConfig;
 use crate::keeper::{Durability, KeeperConfig, WhenFull};
+use crate::rollups::Wanted;
 use crate::settings::{self, BusSettings, JournalSettings, RuleSettings, Settings, StorageSettings};
 use crate::statsd::StatsdConfig;
 
@@ -54,6 +57,10 @@ pub fn plan(settings: &Settings) -> Plan {
         epochs_queued_max: 16,
         recent_bytes: windows.recent_bytes as usize,
         closing: closing(settings),
+        rollups: RollupLimits {
+            groups_max: windows.rollup_groups_max,
+            members_max: windows.rollup_members_max,
+        },
         ..Plan::default()
     }
 }
@@ -205,6 +212,15 @@ pub fn window_functions(settings: &Settings) -> Vec<String> {
     names.sort();
     names.dedup();
     names
+}
+
+/// The rollups that are wanted.
+pub fn rollups(settings: &Settings) -> Vec<Wanted> {
+    let wanted = |rollup: &settings::RollupSettings| Wanted {
+        rollup: Arc::new(rollup.rollup(&settings.windows)),
+        is_stored: rollup.store,
+    };
+    settings.rollups.iter().map(wanted).collect()
 }
 
 /// Limits of the API.

@@ -3,7 +3,7 @@
 use super::check_storage::{check_journal, check_storages};
 use super::report::Report;
 use super::units::show_duration;
-use super::{Mode, Settings, WindowsSettings};
+use super::{Mode, Settings, WindowsSettings, rollups};
 
 /// Reports the combinations that cannot be.
 pub(super) fn check(settings: &Settings, report: &mut Report) {
@@ -15,6 +15,7 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
         check_journal(settings, report);
     }
     check_rules(settings, report);
+    rollups::check(&settings.rollups, &settings.windows, report);
     check_http(settings, report);
 }
 

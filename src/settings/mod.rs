@@ -5,7 +5,7 @@
 //!
 //! # Layout
 //! - one file a section: [`service`] (with logging), [`bus`], [`http`] (with ingest), [`statsd`], [`windows`], [`journal`],
-//!   [`storage`] (and [`storages`], which are one or a list), [`collection`], [`alerts`], [`performance`]; each ends
+//!   [`storage`] (and [`storages`], which are one or a list), [`collection`], [`rollups`], [`alerts`], [`performance`]; each ends
 //!   with the table of its keys
 //! - [`words`]: value types: choices, secrets, addresses; [`units`]: durations and sizes
 //! - [`machine`]: what defaults follow the machine
@@ -22,6 +22,7 @@ pub mod http;
 pub mod journal;
 pub mod machine;
 pub mod performance;
+pub mod rollups;
 pub mod service;
 pub mod statsd;
 pub mod storage;
@@ -47,7 +48,7 @@ mod complete;
 mod print;
 pub mod report;
 
-use compounds::Sub;
+use compounds::{List, Sub};
 use section::section;
 use storages::OneOrMany;
 
@@ -61,6 +62,7 @@ pub use collection::{Application, CollectionSettings, CommandSettings, ScrapeSet
 pub use http::{DedupSettings, HttpSettings, IngestSettings};
 pub use journal::{Durability, JournalSettings, WhenFull};
 pub use performance::PerformanceSettings;
+pub use rollups::{OverSettings, RollupSettings};
 pub use service::{Level, LogFormat, LoggingSettings, Mode, ServiceSettings};
 pub use statsd::StatsdSettings;
 pub use storage::{
@@ -93,6 +95,8 @@ pub struct Settings {
     pub storage: Storages,
     /// What a producer measures.
     pub collection: CollectionSettings,
+    /// Windows over groups of series.
+    pub rollups: Vec<RollupSettings>,
     /// Rules and receivers.
     pub alerts: AlertsSettings,
     /// Batches, workers, queues.
@@ -110,6 +114,7 @@ section! { Settings requires [] {
     "journal" => journal: Sub,
     "storage" => storage: OneOrMany,
     "collection" => collection: Sub,
+    "rollups" => rollups: List(Sub),
     "alerts" => alerts: Sub,
     "performance" => performance: Sub,
 } }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::look::Look;
-use super::{RollupRow, Scheme, ceil_to, group_of_series};
+use super::{Finished, RollupRow, Scheme, ceil_to, group_of_series};
 use crate::aggregate::Aggregate;
 use crate::rollup::Rollup;
 use crate::sample::{SeriesId, TimeNs};
@@ -60,7 +60,7 @@ pub(super) fn rows(
     }
     let mut rows = Vec::with_capacity(ends.len());
     for end_ns in ends {
-        let Some((count, values)) = window(scheme, look, end_ns) else {
+        let Some(Finished { count, values, error_bound }) = window(scheme, look, end_ns) else {
             *missed += 1;
             continue;
         };
@@ -73,6 +73,7 @@ pub(super) fn rows(
             is_final: Scheme::is_final(end_ns, clock_ns, lateness_ns),
             count,
             values,
+            error_bound,
         });
     }
     rows
@@ -99,8 +100,8 @@ fn next_end(scheme: &Scheme, look: &Look<'_>, end_ns: TimeNs) -> Option<TimeNs> 
     if pane_ns < end_ns { Some(end_ns) } else { floor_to(pane_ns, hop_ns).checked_add(hop_ns) }
 }
 
-/// Count and values of the window that ends at `end_ns`; `None` where it is not held as it was.
-fn window(scheme: &Scheme, look: &Look<'_>, end_ns: TimeNs) -> Option<(u64, Vec<f64>)> {
+/// What the window that ends at `end_ns` says; `None` where it is not held as it was.
+fn window(scheme: &Scheme, look: &Look<'_>, end_ns: TimeNs) -> Option<Finished> {
     let start_ns = end_ns.saturating_sub(scheme.rollup.width_ns);
     if !look.is_whole(start_ns..end_ns, scheme.slice_ns) {
         return None;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::slice::Slice;
 use super::update::MemberUpdate;
-use super::{Rollup, RollupRow, Scheme, ceil_to, same_bits};
+use super::{Finished, Rollup, RollupRow, Scheme, ceil_to, same_bits};
 use crate::aggregate::Aggregate;
 use crate::sample::{DurationNs, SeriesId, TimeNs};
 use crate::tier::{WindowPlan, floor_to};
@@ -62,6 +62,8 @@ pub struct Said {
     pub count: u64,
     /// A value for each function; NaN where there is none.
     pub values: Vec<f64>,
+    /// Relative error of percentiles, at most.
+    pub error_bound: f64,
 }
 
 /// When a group is looked at.
@@ -178,9 +180,9 @@ impl Group {
             if end_ns <= self.closed_ns {
                 continue;
             }
-            let (count, values) = scheme.finish(&self.window(scheme, end_ns));
+            let Finished { count, values, error_bound } = scheme.finish(&self.window(scheme, end_ns));
             let is_final = Scheme::is_final(end_ns, clock_ns, lateness_ns);
-            let said = Said { revision: at.epoch, is_final, count, values };
+            let said = Said { revision: at.epoch, is_final, count, values, error_bound };
             let is_news = self.said.get(&end_ns).is_none_or(|before| {
                 let changed = before.count != count || !same_bits(&before.values, &said.values);
                 changed || (is_final && !before.is_final)
@@ -289,8 +291,9 @@ impl Group {
 impl Said {
     /// The row of it.
     pub fn row(&self, rollup: u32, group: u64, end_ns: TimeNs, width_ns: DurationNs) -> RollupRow {
-        let Said { revision, is_final, count, .. } = *self;
-        RollupRow { rollup, group, end_ns, width_ns, revision, is_final, count, values: self.values.clone() }
+        let Said { revision, is_final, count, error_bound, .. } = *self;
+        let values = self.values.clone();
+        RollupRow { rollup, group, end_ns, width_ns, revision, is_final, count, values, error_bound }
     }
 }
 

@@ -206,6 +206,8 @@ pub struct RollupRow {
     pub count: u64,
     /// A value for each function. NaN where there is none, or fewer samples than there must be.
     pub values: Vec<f64>,
+    /// Relative error of percentiles, at most; zero while they are exact, and of a row without any.
+    pub error_bound: f64,
 }
 
 impl RollupRow {
@@ -228,6 +230,13 @@ impl Eq for RollupRow {}
 
 pub(crate) fn same_bits(a: &[f64], b: &[f64]) -> bool {
     a.iter().map(|value| value.to_bits()).eq(b.iter().map(|value| value.to_bits()))
+}
+
+/// What a window says.
+pub(crate) struct Finished {
+    pub(crate) count: u64,
+    pub(crate) values: Vec<f64>,
+    pub(crate) error_bound: f64,
 }
 
 /// A rollup, ready to be computed.
@@ -275,8 +284,8 @@ impl Scheme {
         self.parts.iter().map(|part| Aggregate::new(part.needs_values)).collect()
     }
 
-    /// Count and values of a window.
-    pub(crate) fn finish(&self, parts: &[Aggregate]) -> (u64, Vec<f64>) {
+    /// What there is to say of a window.
+    pub(crate) fn finish(&self, parts: &[Aggregate]) -> Finished {
         let value = |at: usize, function: &Function| {
             let enough = parts[at].count() >= self.rollup.samples_min;
             function.finish(&parts[at]).filter(|_| enough).unwrap_or(f64::NAN)
@@ -287,7 +296,8 @@ impl Scheme {
             let ratio = values[0] / divisor;
             values[0] = if divisor != 0.0 && ratio.is_finite() { ratio } else { f64::NAN };
         }
-        (parts[0].count(), values)
+        let error_bound = parts.iter().map(Aggregate::error_bound).fold(0.0, f64::max);
+        Finished { count: parts[0].count(), values, error_bound }
     }
 
     /// Ends of the windows whose rows a sample at `time_ns` can change, and of the one behind them.

@@ -15,17 +15,18 @@ pub struct RollupNumbers {
 }
 
 impl RollupNumbers {
-    /// Goes on with the rollups there are, such as those of a snapshot. Numbers below `next` are not given again.
-    pub fn resume<'a>(there: impl IntoIterator<Item = (u32, &'a Arc<Rollup>)>, next: u32) -> RollupNumbers {
-        let known: HashMap<_, _> =
-            there.into_iter().map(|(number, rollup)| (rollup.identity(), number)).collect();
-        let next = known.values().map(|number| number + 1).max().unwrap_or(0).max(next);
-        RollupNumbers { known, next }
+    /// Takes note of a change that an epoch carried, or of the rollups of a snapshot.
+    pub fn note(&mut self, change: &RollupChange) {
+        self.known.retain(|_, number| !change.removed.contains(number));
+        for (number, rollup) in &change.added {
+            self.known.insert(rollup.identity(), *number);
+            self.next = self.next.max(number.saturating_add(1));
+        }
     }
 
-    /// The first number that was never given.
-    pub fn next(&self) -> u32 {
-        self.next
+    /// The number of a rollup, if it is there.
+    pub fn number_of(&self, rollup: &Rollup) -> Option<u32> {
+        self.known.get(&rollup.identity()).copied()
     }
 
     /// From now on there are these rollups and no others. Gives the number of each, and what changes.
@@ -90,8 +91,11 @@ mod tests {
         assert_eq!((given, change.removed), (vec![2], vec![1]));
         assert_eq!(change.added, [(2, rollup("a", "avg"))]);
 
-        let mut again = RollupNumbers::resume([(2, &rollup("z", "avg"))], 7);
+        let mut again = RollupNumbers::default();
+        let added = vec![(2, rollup("z", "avg")), (6, rollup("y", "min"))];
+        again.note(&RollupChange { removed: vec![], added });
+        again.note(&RollupChange { removed: vec![6], added: vec![] });
         let (given, change) = again.set(&[rollup("a", "avg"), rollup("b", "max")]);
-        assert_eq!((given, change.added[0].0, again.next()), (vec![2, 7], 7, 8));
+        assert_eq!((given, change.added[0].0), (vec![2, 7], 7));
     }
 }
