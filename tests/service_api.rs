@@ -3,7 +3,7 @@
 //! # Layout
 //! - `running`: the service within the test's process, and an HTTP client
 //! - `ingest`, `influx`, `otlp`, `prometheus`: bodies in; `statsd`: datagrams
-//! - `raw`: raw samples out; `aggregate`, `windows`: windows out
+//! - `raw`: raw samples out; `aggregate`, `windows`: windows out; `rollups`: those of groups
 //! - `status`: health, status, storage, series, rejects; `exposition`: `/metrics`
 //! - `alerts`: rules, states, the webhook; `hostile`: what nobody should send
 
@@ -25,6 +25,8 @@ mod otlp;
 mod prometheus;
 #[path = "service/raw.rs"]
 mod raw;
+#[path = "service/rollups.rs"]
+mod rollups;
 #[allow(dead_code, reason = "each file of tests uses its part")]
 #[path = "service/running.rs"]
 mod running;

@@ -141,13 +141,7 @@ impl Consumer {
             intake.skip_to(known);
         }
         rollups.apply(&intake);
-        keeper.add_waker(Box::new({
-            let (storages, outbox) = (storages.clone(), outbox.clone());
-            move || {
-                storages.wake();
-                outbox.wake();
-            }
-        }));
+        wake_when_safe(&keeper, storages.clone(), outbox.clone());
         let receiving = notifying.as_ref().map(|n| (n.receipts.clone(), n.cursor.clone()));
         let upkeep = Arc::new(Upkeep::new(
             wiring::upkeep(settings),
@@ -298,6 +292,14 @@ fn start_notifying(
     let receipts = Receipts::after(settled);
     outbox.tell_again(settled, board, &notifier, &receipts).map_err(|e| journal(&e))?;
     Ok(Some(Notifying { notifier, running, receipts, cursor }))
+}
+
+/// Storages and outbox look again whenever the journal is safe up to a later epoch.
+fn wake_when_safe(keeper: &Keeper, storages: Arc<Storages>, outbox: Arc<Outbox>) {
+    keeper.add_waker(Box::new(move || {
+        storages.wake();
+        outbox.wake();
+    }));
 }
 
 fn callbacks(intake: &Arc<Intake>, outbox: &Arc<Outbox>) -> Callbacks {

@@ -43,7 +43,7 @@ pub struct RollupSettings {
     /// What the one function's value is divided by.
     pub over: Option<OverSettings>,
     /// With fewer samples there is no value. Default 0.
-    pub samples_min: u64,
+    pub samples_min: usize,
     /// How far behind its group's clock a window is still corrected. Default 10 min, or `windows.lateness` if that is
     /// more.
     pub correct_for: Option<Duration>,
@@ -143,7 +143,7 @@ impl RollupSettings {
             width_ns: ns(self.window),
             hop_ns: ns(self.every.unwrap_or(self.window)),
             functions: self.functions.clone(),
-            samples_min: self.samples_min,
+            samples_min: self.samples_min as u64,
             correct_ns: ns(correct_for),
             keep_ns: ns(self.keep),
         }

@@ -74,6 +74,8 @@ const EVERY_KEY: &[(&str, &str, &str)] = &[
     ("windows.recent", "0", "0B"),
     ("windows.series_max", "300000", ""),
     ("windows.series_per_service_max", "8", ""),
+    ("windows.rollup_groups_max", "9", ""),
+    ("windows.rollup_members_max", "10", ""),
     ("journal.path", "/journal", ""),
     ("journal.durability", "os", ""),
     ("journal.fsync_interval", "0", "0s"),
