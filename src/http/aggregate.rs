@@ -21,7 +21,7 @@ use super::params::{Params, rfc3339};
 use super::rollups;
 
 const KNOWN: &[&str] =
-    &["metric", "rollup", "service", "tag.NAME", "by", "interval", "func", "start", "end", "min_epoch"];
+    &["metric", "service", "tag.NAME", "by", "interval", "func", "start", "end", "min_epoch", "rollup"];
 /// How long a request waits for the epoch that it asked for.
 const EPOCH_WAIT: Duration = Duration::from_secs(5);
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::running::{Running, at, until};
 
 const YAML: &str = r#"
-storage: { type: file, format: json, store: [windows], window_functions: [count] }
+storage: { type: file, format: json, compression: false, store: [windows], window_functions: [count] }
 rollups:
   - { name: rt, metric: response_time, by: [zone], window: 1m, functions: [avg, p95, count] }
   - { name: failing, metric: errors, tags: { zone: "*" }, window: 1m, functions: [increase], over: { metric: requests } }
