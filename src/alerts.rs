@@ -4,15 +4,16 @@
 
 mod texts;
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use operators::alert::{Kind, Machine, Transition, alert_id};
 use operators::alerts::{AlertTransition, Expected, Source};
 use operators::catalog::Catalog;
-use operators::rule::{Rule, RuleChange};
-use operators::sample::TimeNs;
+use operators::rollup::binding::Directory;
+use operators::rule::{Grouping, ROLLUP_OF_RULE, Rule, RuleChange, Signal};
+use operators::sample::{SeriesId, TimeNs};
 use operators::series::SeriesKey;
 use parking_lot::{Mutex, RwLock};
 
@@ -64,6 +65,9 @@ pub struct AlertBoard {
     pub counts: [AtomicU64; 5],
     /// The latest transitions.
     pub history: AlertHistory,
+    directory: OnceLock<Arc<Directory>>,
+    /// Groups that were named: when a rule goes, its groups do, and the last words of their alerts are still to come.
+    groups: Mutex<HashMap<Source, SeriesKey>>,
 }
 
 /// A rule, and what it has to say.
@@ -84,6 +88,8 @@ struct Rules {
     gone: VecDeque<u32>,
 }
 
+/// Groups whose names are remembered.
+const GROUPS_MAX: usize = 100_000;
 /// Rules that are gone and still known.
 const GONE_MAX: usize = 100_000;
 
@@ -91,7 +97,8 @@ impl AlertBoard {
     /// A board without rules.
     pub fn new(catalog: Arc<Catalog>) -> AlertBoard {
         let (rules, active, counts, history) = Default::default();
-        AlertBoard { rules, catalog, active, counts, history }
+        let (directory, groups) = Default::default();
+        AlertBoard { rules, catalog, active, counts, history, directory, groups }
     }
 
     /// Takes note of rules that come and go.
@@ -122,9 +129,36 @@ impl AlertBoard {
         in_force.map(|(_, rule)| rule.clone()).collect()
     }
 
-    /// What a source is.
+    /// What a source is: a series, or what the members of a group share with the metric of its rule.
     pub fn key(&self, source: Source) -> Option<SeriesKey> {
-        self.catalog.key(source.series()?)
+        let (rollup, group) = match source {
+            Source::Series(series) => return self.catalog.key(series),
+            Source::Group { rollup, group } => (rollup, group),
+        };
+        if let Some(known) = self.groups.lock().get(&source) {
+            return Some(known.clone());
+        }
+        let known = self.rule(rollup & !ROLLUP_OF_RULE)?;
+        let Signal::Window(window) = &known.rule.signal else { return None };
+        let key = match window.grouping {
+            Grouping::Series => self.catalog.key(SeriesId::try_from(group).ok()?)?,
+            _ => SeriesKey {
+                target: Arc::new(self.directory.get()?.group(rollup, group)?),
+                metric: known.rule.metric.as_str().into(),
+            },
+        };
+        let mut groups = self.groups.lock();
+        if groups.len() >= GROUPS_MAX {
+            groups.clear();
+        }
+        groups.insert(source, key.clone());
+        Some(key)
+    }
+
+    /// Knows from now on what groups are called.
+    pub fn name_groups(&self, directory: Arc<Directory>) {
+        // There is one engine; a second would change nothing.
+        let _ = self.directory.set(directory);
     }
 
     /// Puts an alert back that was pending or firing when a checkpoint was made. `value` is that of its last transition.

@@ -138,6 +138,9 @@ struct Shape {
     metrics: Arc<[Arc<str>]>,
 }
 
+/// The service of stored windows whose members have several.
+const ROLLUP_SERVICE: &str = "rollup";
+
 /// Shapes that are remembered; beyond, all are forgotten and made again.
 const SHAPES_MAX: usize = 100_000;
 
@@ -168,6 +171,7 @@ impl WindowFeed {
                 messages.push(Message { time_ns: row.start_ns, target: shape.target, metrics });
             }
         }
+        messages.extend(rolled(said));
     }
 
     fn shape(&mut self, series: SeriesId, width_ns: DurationNs) -> Option<Shape> {
@@ -189,6 +193,26 @@ impl WindowFeed {
         self.shapes.insert((series, width_ns), shape.clone());
         Some(shape)
     }
+}
+
+/// Windows of rollups, a message for each: the metrics are `NAME_FUNCTION`, the tags those that its group shares and the
+/// width, `window`. The service is the group's; where its members may have several, the word for what it is.
+fn rolled(said: &Said) -> impl Iterator<Item = Message> + '_ {
+    let rolled = &said.rolled;
+    rolled.rows.iter().filter_map(|row| {
+        let (name, functions) = rolled.rollups.get(&row.rollup)?;
+        let texts = rolled.groups.get(&(row.rollup, row.group))?;
+        let width = duration_text(row.width_ns);
+        let tags = texts.tags.iter().map(|(name, value)| (&**name, &**value));
+        let tags: Vec<(&str, &str)> =
+            tags.filter(|(name, _)| *name != "window").chain([("window", &*width)]).collect();
+        let service = if texts.service.is_empty() { ROLLUP_SERVICE } else { &*texts.service };
+        let values = functions.iter().zip(&row.values).filter(|(_, value)| value.is_finite());
+        let metrics: Vec<(Arc<str>, f64)> =
+            values.map(|(function, value)| (format!("{name}_{function}").into(), *value)).collect();
+        let target = Arc::new(Target::new(service, tags));
+        (!metrics.is_empty()).then(|| Message { time_ns: row.start_ns(), target, metrics })
+    })
 }
 
 impl Source for WindowFeed {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use dataflows::engine::Engine;
 use dataflows::epoch::{Epoch, Request, SharedEpoch};
 use operators::catalog::Catalog;
+use operators::rollup::RollupChange;
 use operators::rule::RuleChange;
 use operators::sample::{DurationNs, HOUR, SECOND, Sample, TimeNs};
 use parking_lot::{Condvar, Mutex};
@@ -100,6 +101,8 @@ struct Open {
     awaited: bool,
     /// Rules that come and go with the next epoch.
     rules: Option<RuleChange>,
+    /// Rollups that come and go with the next epoch.
+    rollups: RollupChange,
     /// Whether the sealer wants to know when `announced` falls to zero.
     pausing: bool,
     sealed: u64,
@@ -134,6 +137,7 @@ impl Intake {
             announced: 0,
             awaited: false,
             rules: None,
+            rollups: RollupChange::default(),
             pausing: false,
             sealed: 0,
             floor_ns: TimeNs::MIN,
@@ -249,6 +253,20 @@ impl Intake {
         epoch
     }
 
+    /// Has rollups come and go with the next epoch, whose number it gives. What goes was there, or comes with an
+    /// earlier call.
+    pub fn change_rollups(&self, change: RollupChange) -> u64 {
+        let mut open = self.open.lock();
+        let pending = &mut open.rollups;
+        pending.added.retain(|(number, _)| !change.removed.contains(number));
+        pending.removed.extend(change.removed);
+        pending.added.extend(change.added);
+        let epoch = open.sealed + 1;
+        drop(open);
+        self.arrived.notify_one();
+        epoch
+    }
+
     /// Waits for room, and for a journal that can be written.
     pub async fn room(&self) {
         let mut progress = self.progress.subscribe();
@@ -332,12 +350,13 @@ impl Intake {
             checked_ns: TimeNs::MIN,
         };
         loop {
-            let Gathered { number, batches, requests, rules, since, closed, waited } = self.gather();
+            let Gathered { number, batches, requests, rules, rollups, since, closed, waited } = self.gather();
             // Entries are taken after the batches: whoever pushed a sample had resolved its series before.
             let entries = self.catalog.take_fresh();
             let arrival_ns = self.now_ns();
             let floor_ns = budget.floor_ns(engine, arrival_ns);
-            let epoch = Arc::new(Epoch { number, arrival_ns, floor_ns, batches, entries, requests, rules });
+            let epoch = Epoch { number, arrival_ns, floor_ns, batches, entries, requests, rules, rollups };
+            let epoch = Arc::new(epoch);
             let samples = epoch.len() as u64;
             self.sealed.lock().push_back(Sealed { number, samples, since, sealed_at: Instant::now() });
             self.telemetry.epochs.fetch_add(1, Ordering::Relaxed);
@@ -372,7 +391,7 @@ impl Intake {
     /// Waits for something to seal, or for the heartbeat.
     fn gather(&self) -> Gathered {
         let mut open = self.open.lock();
-        let waited = open.batches.is_empty() && open.rules.is_none();
+        let waited = open.batches.is_empty() && open.rules.is_none() && open.rollups.is_empty();
         if waited && !open.closed {
             self.arrived.wait_for(&mut open, self.config.heartbeat);
         }
@@ -384,6 +403,7 @@ impl Intake {
             batches: std::mem::take(&mut open.batches),
             requests: std::mem::take(&mut open.requests),
             rules: open.rules.take().map(Arc::new),
+            rollups: std::mem::take(&mut open.rollups),
             since: open.first_at.take(),
             closed: open.closed,
             waited,
@@ -413,6 +433,7 @@ struct Gathered {
     batches: Vec<Vec<Sample>>,
     requests: Vec<Request>,
     rules: Option<Arc<RuleChange>>,
+    rollups: RollupChange,
     /// When the first of it came.
     since: Option<Instant>,
     /// Whether the door is closed.

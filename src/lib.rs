@@ -13,6 +13,7 @@
 //! - [`rules`]: alert rules tried before they go live, and the list of those that run
 //! - [`promql`]: Prometheus' expressions, as far as rules of ours can say the same
 //! - [`templates`]: texts with places for values
+//! - [`rollups`]: which rollups are wanted, and what is said of them
 //! - [`message`]: the documented message; [`raw`]: raw samples for queries and sinks
 //! - [`sinks`]: where samples are stored; [`delivery`]: feeds them from a log, with a cursor
 //! - [`collectors`]: what a producer measures; [`producer`]: collectors -> bus
@@ -47,6 +48,7 @@ pub mod recovery;
 pub mod reload;
 pub mod replay;
 pub mod requests;
+pub mod rollups;
 pub mod rulebook;
 pub mod rules;
 pub mod service;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use operators::alerts::AlertTransition;
 use operators::closing::ClosedWindow;
+use operators::rollup::RollupRow;
 use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 
@@ -21,9 +22,12 @@ use crate::journal::log::Log;
 use crate::journal::reader::Record;
 use crate::keeper::Keeper;
 use crate::notify::receivers::Receivers;
+use crate::rollups::{Rolled, RollupBook};
 
 /// Record kind of what an epoch has to say.
-const SAID: u8 = 4;
+const SAID: u8 = 5;
+/// The same with rows of rollups behind it.
+const SAID_AND_ROLLED: u8 = 6;
 /// Items that wait to be written; beyond, nothing new is taken in until they are.
 const WAITING_MAX: usize = 1_000_000;
 /// Time between two syncs, and between two tries to write.
@@ -41,18 +45,31 @@ pub struct Said {
     pub functions: Vec<String>,
     /// Windows that were closed or corrected.
     pub windows: Vec<ClosedWindow>,
+    /// Rows of rollups that are to be stored. Written behind the rest, in a record of another kind.
+    #[serde(skip)]
+    pub rolled: Rolled,
 }
 
 /// What a record says; `None` for one that is not of this log.
 pub fn decode(record: &Record<'_>) -> Option<Said> {
-    if record.kind != SAID {
-        return None;
+    let said = match record.kind {
+        SAID => postcard::from_bytes(record.payload),
+        SAID_AND_ROLLED => postcard::take_from_bytes::<Said>(record.payload)
+            .and_then(|(said, rest)| Ok(Said { rolled: postcard::from_bytes(rest)?, ..said })),
+        _ => return None,
+    };
+    said.inspect_err(
+        |error| tracing::error!(epoch = record.number, %error, "a record of the outbox can't be decoded"),
+    )
+    .ok()
+}
+
+fn encode(said: &Said) -> Result<Vec<u8>, postcard::Error> {
+    let mut bytes = postcard::to_allocvec(said)?;
+    if !said.rolled.rows.is_empty() {
+        bytes.extend_from_slice(&postcard::to_allocvec(&said.rolled)?);
     }
-    postcard::from_bytes(record.payload)
-        .inspect_err(
-            |error| tracing::error!(epoch = record.number, %error, "a record of the outbox can't be decoded"),
-        )
-        .ok()
+    Ok(bytes)
 }
 
 /// What workers have said of an epoch so far.
@@ -60,11 +77,12 @@ pub fn decode(record: &Record<'_>) -> Option<Said> {
 struct Saying {
     transitions: Vec<AlertTransition>,
     windows: Vec<ClosedWindow>,
+    rolled: Vec<RollupRow>,
 }
 
 impl Saying {
     fn len(&self) -> usize {
-        self.transitions.len() + self.windows.len()
+        self.transitions.len() + self.windows.len() + self.rolled.len()
     }
 }
 
@@ -74,6 +92,8 @@ pub struct Outbox {
     keeper: Arc<Keeper>,
     /// Names of the functions of closed windows.
     functions: Vec<String>,
+    /// What rollups and their groups are called.
+    rollups: Arc<RollupBook>,
     gathered: Mutex<Gathered>,
     changed: Condvar,
     /// Tries to write or sync that failed.
@@ -94,12 +114,14 @@ struct Gathered {
 }
 
 impl Outbox {
-    /// An outbox over an open log; closed windows have the values of these functions.
-    pub fn new(log: Log, keeper: Arc<Keeper>, functions: Vec<String>) -> Outbox {
+    /// An outbox over an open log; closed windows have the values of these functions. Where there are none, no storage
+    /// wants windows, and those of rollups are not taken either.
+    pub fn new(log: Log, keeper: Arc<Keeper>, functions: Vec<String>, rollups: Arc<RollupBook>) -> Outbox {
         Outbox {
             log,
             keeper,
             functions,
+            rollups,
             gathered: Mutex::default(),
             changed: Condvar::new(),
             failures: AtomicU64::new(0),
@@ -136,6 +158,17 @@ impl Outbox {
     /// Takes a worker's closed and corrected windows of an epoch. Does not block.
     pub fn take_windows(&self, epoch: u64, mut windows: Vec<ClosedWindow>) {
         self.gather(epoch, windows.len(), |saying| saying.windows.append(&mut windows));
+    }
+
+    /// Takes a worker's rows of rollups of an epoch, as far as they are to be stored. Does not block.
+    pub fn take_rolled(&self, epoch: u64, rows: &[RollupRow]) {
+        if self.functions.is_empty() {
+            return;
+        }
+        let mut rows = self.rollups.to_store(rows);
+        if !rows.is_empty() {
+            self.gather(epoch, rows.len(), |saying| saying.rolled.append(&mut rows));
+        }
     }
 
     fn gather(&self, epoch: u64, len: usize, add: impl FnOnce(&mut Saying)) {
@@ -199,6 +232,7 @@ impl Outbox {
                 // From several workers, in any order; of one alert and of one window they come in order.
                 saying.transitions.sort_by_key(|moved| (moved.source, moved.rule));
                 saying.windows.sort_by_key(|window| (window.series, window.start_ns));
+                saying.rolled.sort_by_key(|row| (row.rollup, row.group, row.end_ns));
                 let fresh = epoch > self.log.appended();
                 if fresh && !self.write(epoch, &mut saying, board) {
                     return;
@@ -262,8 +296,14 @@ impl Outbox {
             transitions: saying.transitions.clone(),
             functions: self.functions.clone(),
             windows: std::mem::take(&mut saying.windows),
+            rolled: self.rollups.spell(std::mem::take(&mut saying.rolled)),
         };
-        let bytes = match postcard::to_allocvec(&said) {
+        if said.rolled.unnamed > 0 {
+            let rows = said.rolled.unnamed;
+            tracing::warn!(epoch, rows, "rows of rollups that are gone are not stored");
+        }
+        let kind = if said.rolled.rows.is_empty() { SAID } else { SAID_AND_ROLLED };
+        let bytes = match encode(&said) {
             Ok(bytes) => bytes,
             Err(error) => {
                 tracing::error!(%error, epoch, "what an epoch says can't be encoded");
@@ -271,7 +311,7 @@ impl Outbox {
             }
         };
         loop {
-            match self.log.append(&[(SAID, epoch, &bytes)]) {
+            match self.log.append(&[(kind, epoch, &bytes)]) {
                 Ok(()) => return true,
                 Err(error) => {
                     if self.failures.fetch_add(1, Ordering::Relaxed) == 0 {

@@ -25,6 +25,7 @@ use crate::journal::recovery::Recovered;
 use crate::keeper::Keeper;
 use crate::outbox::Outbox;
 use crate::requests::RememberedRequest;
+use crate::rollups::RollupBook;
 use crate::rulebook::RuleBook;
 
 /// Record kind of a checkpoint's head.
@@ -84,6 +85,8 @@ pub struct Restorer<'a> {
     pub outbox: &'a Outbox,
     /// The alerts.
     pub board: &'a AlertBoard,
+    /// The rollups.
+    pub rollups: &'a RollupBook,
     /// The rules.
     pub book: &'a Mutex<RuleBook>,
 }
@@ -137,6 +140,7 @@ impl Restorer<'_> {
                     self.board.restore(rule, source, &machine, said);
                 }
                 let engine = Engine::start_from(snapshot, callbacks, self.keeper.log().appended())?;
+                self.rollups.note(&engine.rollups());
                 (engine, requests)
             }
         };
@@ -211,6 +215,7 @@ impl Restorer<'_> {
                 floor_ns: epoch.floor_ns,
                 ..Epoch::default()
             };
+            self.rollups.note(&epoch.rollups);
             if let Some(rules) = &epoch.rules {
                 self.learn(rules);
             }

@@ -3,7 +3,7 @@
 //! # Layout
 //! - `running`: the service within the test's process, and an HTTP client
 //! - `ingest`, `influx`, `otlp`, `prometheus`: bodies in; `statsd`: datagrams
-//! - `raw`: raw samples out; `aggregate`, `windows`: windows out
+//! - `raw`: raw samples out; `aggregate`, `windows`: windows out; `rollups`: those of groups
 //! - `status`: health, status, storage, series, rejects; `exposition`: `/metrics`
 //! - `alerts`: rules, states, the webhook; `rules`: rules and alerts listed, tried and written; `reload`: rules that
 //!   change; `silences`: silences, and receivers across restarts; `hostile`: what nobody should send
@@ -28,6 +28,8 @@ mod prometheus;
 mod raw;
 #[path = "service/reload.rs"]
 mod reload;
+#[path = "service/rollups.rs"]
+mod rollups;
 #[path = "service/rules.rs"]
 mod rules;
 #[allow(dead_code, reason = "each file of tests uses its part")]

@@ -9,11 +9,13 @@
 //! A part is
 //! ```text
 //! u8      format, 2
-//! u8      kind: 1 begin, 2 series, 3 end
+//! u8      kind: 1 begin, 2 series, 3 end, 4 rollups
 //! varint  number of the worker, number of workers, S, place among the parts of the worker from 0
-//! begin:  signed floor, then alert machines (see operators::alerts::saved)
+//! begin:  signed floor, then alerts of series or of groups (see operators::alerts::saved)
+//! rollups: the groups that the worker owns (see operators::rollup::saved)
 //! series: see operators::window::saved
-//! end:    varint E - S, sums, duplicates between S and E (see operators::window::Repeats)
+//! end:    varint E - S, sums, duplicates between S and E (see operators::window::Repeats), what rollups were given
+//!         between S and E
 //! u64 le  checksum of all before
 //! ```
 
@@ -24,6 +26,8 @@ use std::time::{Duration, Instant};
 
 use operators::alerts::Machines;
 use operators::packed::{Reader, Unreadable, checksum, put_signed, put_varint};
+use operators::rollup::Groups;
+use operators::rollup::saved::Notes;
 use operators::window::saved::{Origin, SeriesWriter};
 use operators::window::{Repeats, Shard};
 use parking_lot::RwLock;
@@ -79,6 +83,8 @@ pub(crate) enum Kind {
     Series = 2,
     /// End epoch and sums.
     End = 3,
+    /// Groups of rollups.
+    Rollups = 4,
 }
 
 /// What stands before the content of a part.
@@ -117,7 +123,8 @@ impl Head {
             1 => Kind::Begin,
             2 => Kind::Series,
             3 => Kind::End,
-            _ => return Err(at("a part of kind 1, 2 or 3", 1)),
+            4 => Kind::Rollups,
+            _ => return Err(at("a part of kind 1 to 4", 1)),
         };
         let worker = u32::try_from(reader.varint()?).map_err(|_| reader.wrong("the number of a worker"))?;
         let workers = u32::try_from(reader.varint()?).map_err(|_| reader.wrong("a number of workers"))?;
@@ -162,15 +169,23 @@ impl Saving {
         origin: Origin,
         part_bytes: usize,
         shard: &Shard,
-        machines: &Machines,
+        groups: &Groups,
+        machines: [&Machines; 2],
     ) -> Saving {
         let writer = SeriesWriter::new(origin.epoch);
         let (waiting, open) = (VecDeque::new(), Vec::new());
         let mut saving =
             Saving { sink, origin, part_bytes, places: 0, waiting, writer, open, written: false };
-        machines.save(part_bytes, |content| {
-            saving.open(Kind::Begin);
-            put_signed(&mut saving.open, shard.floor_ns);
+        for machines in machines {
+            machines.save(part_bytes, |content| {
+                saving.open(Kind::Begin);
+                put_signed(&mut saving.open, shard.floor_ns);
+                saving.open.extend_from_slice(&content);
+                saving.close(None);
+            });
+        }
+        groups.save(part_bytes, |content| {
+            saving.open(Kind::Rollups);
             saving.open.extend_from_slice(&content);
             saving.close(None);
         });
@@ -195,7 +210,8 @@ impl Saving {
             }
             // A reader like others: nobody else writes.
             let shard = shard.read();
-            if shard.repeats().is_some_and(Repeats::are_too_many) {
+            let noted = shard.sliced_notes();
+            if shard.repeats().is_some_and(Repeats::are_too_many) || noted.is_some_and(Notes::are_too_many) {
                 return Turn::Over;
             }
             self.write(&shard);
@@ -218,6 +234,7 @@ impl Saving {
                 put_varint(&mut self.open, shard.epoch - self.origin.epoch);
                 shard.counts.save(&mut self.open);
                 shard.repeats().unwrap_or(&Repeats::default()).save(self.origin.epoch, &mut self.open);
+                shard.sliced_notes().unwrap_or(&Notes::default()).save(self.origin.epoch, &mut self.open);
                 self.close(Some(shard.epoch));
                 self.written = true;
                 return;

@@ -7,6 +7,9 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use operators::alerts::AlertCounters;
+use operators::rollup::binding::Directory;
+use operators::rollup::{Groups, RollupChange};
+use operators::rule::ROLLUP_OF_RULE;
 use operators::sample::EPOCH_LEN_MAX;
 use operators::window::Shard;
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -15,7 +18,7 @@ use timely::communication::WorkerGuards;
 use crate::checkpoint::PartSink;
 use crate::command::Command;
 use crate::epoch::SharedEpoch;
-use crate::graph::{Closed, Outbox};
+use crate::graph::{Closed, Outbox, Rolled};
 use crate::plan::Plan;
 use crate::recent::Recent;
 use crate::restore::{Restored, Snapshot};
@@ -67,11 +70,18 @@ pub struct Callbacks {
     pub outbox: Outbox,
     /// Closed windows.
     pub closed: Closed,
+    /// Rows of rollups.
+    pub rolled: Rolled,
 }
 
 impl Default for Callbacks {
     fn default() -> Self {
-        Callbacks { progress: Box::new(|_| {}), outbox: Arc::new(|_, _| {}), closed: Arc::new(|_, _| {}) }
+        Callbacks {
+            progress: Box::new(|_| {}),
+            outbox: Arc::new(|_, _| {}),
+            closed: Arc::new(|_, _| {}),
+            rolled: Arc::new(|_, _| {}),
+        }
     }
 }
 
@@ -81,6 +91,8 @@ pub struct Engine {
     senders: Vec<SyncSender<Command>>,
     threads: Vec<Thread>,
     shards: Arc<[Arc<RwLock<Shard>>]>,
+    groups: Arc<[Arc<RwLock<Groups>>]>,
+    directory: Arc<Directory>,
     loads: Vec<Arc<Load>>,
     progress: Arc<Progress>,
     recent: Recent,
@@ -113,24 +125,40 @@ impl Engine {
         if exact_from > epoch.max(log_end) {
             return Err(format!("expected a log up to epoch {exact_from}, found its end at {log_end}"));
         }
-        let Snapshot { plan, entries, shards, machines, rules, counters, restored, .. } = snapshot;
+        let Snapshot { plan, entries, shards, groups, machines, group_machines, rules, .. } = snapshot;
+        let Snapshot { counters, restored, .. } = snapshot;
         let rules = Arc::new(rules);
         let shards: Arc<[_]> = shards.into_iter().map(|shard| Arc::new(RwLock::new(shard))).collect();
+        let groups: Arc<[_]> = groups.into_iter().map(|groups| Arc::new(RwLock::new(groups))).collect();
+        let directory = Arc::new(Directory::default());
         let progress = Arc::new(Progress::new(plan.workers, epoch, callbacks.progress));
         let load = |c: AlertCounters| Load { alerts_late: c.late, alerts_bound: c.bound, ..Load::default() };
         let loads: Vec<Arc<Load>> = counters.into_iter().map(load).map(Arc::new).collect();
         let mut senders = Vec::new();
         let seats: Vec<Mutex<Option<Seat>>> = machines
             .into_iter()
+            .zip(group_machines)
             .enumerate()
-            .map(|(index, machines)| {
+            .map(|(index, (machines, group_machines))| {
                 let (sender, commands) = sync_channel(plan.epochs_queued_max);
                 senders.push(sender);
                 let (shard, entries, rules) = (shards[index].clone(), entries.clone(), rules.clone());
-                let (outbox, closed) = (callbacks.outbox.clone(), callbacks.closed.clone());
-                let (progress, load) = (progress.clone(), loads[index].clone());
-                let seat =
-                    Seat { commands, shard, machines, rules, entries, epoch, outbox, closed, progress, load };
+                let seat = Seat {
+                    commands,
+                    shard,
+                    groups: groups[index].clone(),
+                    directory: directory.clone(),
+                    machines,
+                    group_machines,
+                    rules,
+                    entries,
+                    epoch,
+                    outbox: callbacks.outbox.clone(),
+                    closed: callbacks.closed.clone(),
+                    rolled: callbacks.rolled.clone(),
+                    progress: progress.clone(),
+                    load: loads[index].clone(),
+                };
                 Mutex::new(Some(seat))
             })
             .collect();
@@ -158,6 +186,8 @@ impl Engine {
             senders,
             threads,
             shards,
+            groups,
+            directory,
             loads,
             progress,
             recent,
@@ -233,6 +263,24 @@ impl Engine {
     /// The shards, one per worker.
     pub fn shards(&self) -> &[Arc<RwLock<Shard>>] {
         &self.shards
+    }
+
+    /// The groups of rollups, one per worker.
+    pub fn groups(&self) -> &[Arc<RwLock<Groups>>] {
+        &self.groups
+    }
+
+    /// The rollups there are, as those that are added.
+    pub fn rollups(&self) -> RollupChange {
+        let groups = self.groups[0].read();
+        let own = groups.rollups().filter(|(number, _)| number & ROLLUP_OF_RULE == 0);
+        let added = own.map(|(number, rollup)| (number, rollup.clone())).collect();
+        RollupChange { removed: Vec::new(), added }
+    }
+
+    /// What the groups of rollups are called.
+    pub fn directory(&self) -> &Arc<Directory> {
+        &self.directory
     }
 
     /// Load figures, one per worker.

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use operators::catalog::Entry;
+use operators::rollup::RollupChange;
 use operators::rule::RuleChange;
 use operators::sample::{Sample, TimeNs};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,8 @@ pub struct Epoch {
     pub requests: Vec<Request>,
     /// Rules that come and go with it.
     pub rules: Option<Arc<RuleChange>>,
+    /// Rollups that come and go, before its samples.
+    pub rollups: RollupChange,
 }
 
 /// A request that must not be counted twice, and what its sender was told.

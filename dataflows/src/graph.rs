@@ -4,21 +4,23 @@
 //! second stands still until an epoch brings a series or a rule.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use differential_dataflow::input::InputSession;
-use operators::alerts::{AlertTransition, Alerts, Machines};
+use operators::alerts::{AlertTransition, Alerts, AlertsOfRows, Machines};
 use operators::binding::{RuleScope, bindings, controls};
-use operators::catalog::Entry;
 use operators::closing::ClosedWindow;
 use operators::exchange::Parcel;
+use operators::rollup::binding::{Directory, RollupLimits, RollupScope, candidates, members};
+use operators::rollup::{Groups, RollupRow, Rollups};
+use operators::rule::ROLLUP_OF_RULE;
 use operators::series::SeriesKey;
 use operators::window::{Control, Shard, Windows};
 use parking_lot::RwLock;
 use timely::dataflow::operators::probe::Handle as Probe;
-use timely::dataflow::operators::{Input, Inspect, Probe as _};
+use timely::dataflow::operators::{Concat as _, Input, Inspect, Probe as _};
 use timely::dataflow::{InputHandleVec, Scope};
 
 /// The inputs of the way of samples, both at the same epoch, and a probe at its far end.
@@ -33,12 +35,15 @@ pub struct Inputs {
 pub struct Bindings {
     pub(crate) entries: InputSession<u64, (u32, SeriesKey), isize>,
     pub(crate) rules: InputSession<u64, RuleScope, isize>,
-    /// Join keys that some rule has or had.
-    pub(crate) joined: HashSet<u64>,
-    /// This worker's share of the series whose join key no rule had yet.
-    pub(crate) apart: Vec<Entry>,
+    pub(crate) rollups: InputSession<u64, RollupScope, isize>,
     /// What rules there are.
-    pub(crate) scopes: HashMap<u32, RuleScope>,
+    pub(crate) watching: HashMap<u32, RuleScope>,
+    /// The scopes of each rollup, for when it goes.
+    pub(crate) scopes: BTreeMap<u32, Vec<RollupScope>>,
+    /// Join keys that some rule or rollup has or had.
+    pub(crate) joined: HashSet<u64>,
+    /// This worker's share of the entries whose join key none had so far.
+    pub(crate) aside: HashMap<u64, Vec<(u32, SeriesKey)>>,
     /// What was bound and is not taken out yet.
     pub(crate) bound: Rc<RefCell<Vec<Control>>>,
     /// Epochs up to which everything is in `bound`.
@@ -54,13 +59,30 @@ pub type Outbox = Arc<dyn Fn(u64, &[AlertTransition]) + Send + Sync>;
 /// worker says that the epoch is complete; must not block. Called only where there are any.
 pub type Closed = Arc<dyn Fn(u64, Vec<ClosedWindow>) + Send + Sync>;
 
+/// Receives the rows that rollups gave in an epoch, in order of rollup, group and end, on the thread of the worker
+/// whose groups they are, before that worker says that the epoch is complete; must not block. Called only where there
+/// are any.
+pub type Rolled = Arc<dyn Fn(u64, Vec<RollupRow>) + Send + Sync>;
+
+/// The state of one worker that others can look at.
+pub struct State {
+    /// Its series.
+    pub shard: Arc<RwLock<Shard>>,
+    /// Its groups.
+    pub groups: Arc<RwLock<Groups>>,
+    /// Its alerts.
+    pub machines: Rc<RefCell<Machines>>,
+    /// Alerts of its groups.
+    pub group_machines: Rc<RefCell<Machines>>,
+}
+
 /// Builds the way of samples on one worker.
 pub fn samples(
     scope: Scope<'_, u64>,
-    shard: Arc<RwLock<Shard>>,
-    machines: Rc<RefCell<Machines>>,
+    State { shard, groups, machines, group_machines }: State,
     outbox: Outbox,
     closed: Closed,
+    rolled: Rolled,
 ) -> Inputs {
     let (samples_input, samples) = scope.new_input::<Vec<Parcel>>();
     let (controls_input, controls) = scope.new_input::<Vec<Control>>();
@@ -72,8 +94,33 @@ pub fn samples(
             preparing.borrow_mut().prepare(epoch, controls, look);
         }
     };
-    let watched = samples.windows(controls.clone(), shard, prepare, move |epoch, rows| closed(epoch, rows));
+    let (watched, sliced) =
+        samples.windows(controls.clone(), shard, prepare, move |epoch, rows| closed(epoch, rows));
     let probe = Probe::new();
+    let said = outbox.clone();
+    sliced
+        .rollups(controls.clone(), groups)
+        .inspect_core(move |event| {
+            if let Ok((stamp, rows)) = event
+                && let Some(epoch) = stamp.least()
+            {
+                // The windows of rules are for their alerts alone.
+                let rows = rows.iter().filter(|row| row.rollup & ROLLUP_OF_RULE == 0).cloned();
+                let rows: Vec<RollupRow> = rows.collect();
+                if !rows.is_empty() {
+                    rolled(*epoch, rows);
+                }
+            }
+        })
+        .alerts_of_rows(controls.clone(), group_machines)
+        .inspect_core(move |event| {
+            if let Ok((stamp, transitions)) = event
+                && let Some(epoch) = stamp.least()
+            {
+                said(*epoch, transitions);
+            }
+        })
+        .probe_with(&probe);
     watched
         .alerts(controls, machines)
         .inspect_core(move |event| {
@@ -88,14 +135,17 @@ pub fn samples(
 }
 
 /// Builds the bindings on one worker.
-pub fn rules(scope: Scope<'_, u64>) -> Bindings {
+pub fn rules(scope: Scope<'_, u64>, limits: RollupLimits, directory: Arc<Directory>) -> Bindings {
     let mut entries_input = InputSession::new();
     let entries = entries_input.to_collection(scope);
     let mut rules_input = InputSession::new();
     let rules = rules_input.to_collection(scope);
     let bound = Rc::new(RefCell::new(Vec::new()));
+    let mut rollups_input = InputSession::new();
+    let rollups = rollups_input.to_collection(scope);
     let (taken, probe) = (bound.clone(), Probe::new());
-    controls(bindings(rules, entries))
+    members(candidates(rollups, entries.clone()), limits, directory)
+        .concat(controls(bindings(rules, entries)))
         .inspect_core(move |event| {
             if let Ok((_, controls)) = event {
                 taken.borrow_mut().extend_from_slice(controls);
@@ -105,9 +155,11 @@ pub fn rules(scope: Scope<'_, u64>) -> Bindings {
     Bindings {
         entries: entries_input,
         rules: rules_input,
+        rollups: rollups_input,
+        watching: HashMap::new(),
+        scopes: BTreeMap::new(),
         joined: HashSet::new(),
-        apart: Vec::new(),
-        scopes: HashMap::new(),
+        aside: HashMap::new(),
         bound,
         probe,
     }

@@ -2,7 +2,9 @@
 
 use operators::alerts::{Patience, Slack};
 use operators::closing::ClosingPlan;
+use operators::rollup::binding::RollupLimits;
 use operators::rule::{Rule, RuleChange};
+use operators::sample::DurationNs;
 use operators::tier::WindowPlan;
 
 /// Everything that the graph is made from.
@@ -19,6 +21,8 @@ pub struct Plan {
     pub rules: Vec<Rule>,
     /// How long evaluations of alerts wait for stragglers.
     pub slack: Slack,
+    /// Limits on the groups of rollups.
+    pub rollups: RollupLimits,
     /// Epochs that may wait before a worker; the submitter waits when there are more.
     pub epochs_queued_max: usize,
     /// Memory for raw samples that queries can still see.
@@ -35,6 +39,7 @@ impl Default for Plan {
             closing: None,
             rules: Vec::new(),
             slack: Slack::default(),
+            rollups: RollupLimits::default(),
             epochs_queued_max: 16,
             recent_bytes: 64 << 20,
             part_bytes: 1 << 20,
@@ -47,6 +52,11 @@ impl Plan {
     pub fn patience(&self) -> Patience {
         let WindowPlan { lateness_ns, idle_timeout_ns, .. } = self.windows;
         Patience { slack: self.slack, lateness_ns, idle_timeout_ns }
+    }
+
+    /// The same of alerts that go by the windows of groups. Those wait for their members themselves, and go on in silence.
+    pub fn patience_with_groups(&self) -> Patience {
+        Patience { slack: Slack::Fixed(0), idle_timeout_ns: DurationNs::MAX, ..self.patience() }
     }
 
     /// The rules to begin with.

@@ -9,6 +9,8 @@ use operators::alert::Machine;
 use operators::alerts::{AlertCounters, Machines, Source};
 use operators::catalog::{Entry, ID_GAP_MAX};
 use operators::packed::{Reader, Unreadable};
+use operators::rollup::saved::{Notes, SavedGroup, SavedRollups};
+use operators::rollup::{Groups, Sliced};
 use operators::rule::{Rule, RuleChange};
 use operators::sample::TimeNs;
 use operators::window::saved::{Origin, load_series};
@@ -47,7 +49,9 @@ pub struct Snapshot {
     pub(crate) plan: Plan,
     pub(crate) entries: Arc<[Entry]>,
     pub(crate) shards: Vec<Shard>,
+    pub(crate) groups: Vec<Groups>,
     pub(crate) machines: Vec<Machines>,
+    pub(crate) group_machines: Vec<Machines>,
     /// The rules there were, or those of the plan where there is no part.
     pub(crate) rules: RuleChange,
     pub(crate) counters: Vec<AlertCounters>,
@@ -62,6 +66,11 @@ pub struct Snapshot {
     workers: Vec<OldWorker>,
     /// Samples that were sent again while it was written.
     repeats: HashSet<(u64, u32)>,
+    /// What stands before the groups in each part, and they themselves.
+    saved_rollups: Vec<SavedRollups>,
+    saved_groups: Vec<SavedGroup>,
+    /// What rollups were given while it was written.
+    sliced: Vec<(u64, Sliced)>,
 }
 
 /// What is known of a worker that wrote parts.
@@ -84,12 +93,23 @@ impl Snapshot {
         let counters: Vec<AlertCounters> = (0..plan.workers).map(|_| AlertCounters::default()).collect();
         let machines =
             counters.iter().map(|c| Machines::new(plan.patience(), plan.workers, c.clone())).collect();
+        let with_groups = |c: &AlertCounters| {
+            Machines::new(
+                plan.patience_with_groups(),
+                plan.workers,
+                AlertCounters { bound: c.bound.clone(), ..AlertCounters::default() },
+            )
+        };
+        let group_machines = counters.iter().map(with_groups).collect();
         let known_end = entries.iter().map(|entry| u64::from(entry.id) + 1).max().unwrap_or(0);
+        let groups = (0..plan.workers).map(|_| Groups::new(windows.clone())).collect();
         Ok(Snapshot {
             plan,
             entries: entries.into(),
             shards,
+            groups,
             machines,
+            group_machines,
             rules: RuleChange::default(),
             counters,
             restored: Restored::default(),
@@ -100,6 +120,9 @@ impl Snapshot {
             floor_ns: TimeNs::MIN,
             workers: Vec::new(),
             repeats: HashSet::new(),
+            saved_rollups: Vec::new(),
+            saved_groups: Vec::new(),
+            sliced: Vec::new(),
         })
     }
 
@@ -147,7 +170,7 @@ impl Snapshot {
 
     /// Alerts in it that are pending or firing: rule, source, state, and the value of the last transition.
     pub fn alerts(&self) -> impl Iterator<Item = (u32, Source, Machine, f64)> + '_ {
-        self.machines.iter().flat_map(Machines::live)
+        self.machines.iter().chain(&self.group_machines).flat_map(Machines::live)
     }
 
     /// The rules that it has, by number.
@@ -184,10 +207,20 @@ impl Snapshot {
         match kind {
             Kind::Begin => self.begin(origin, &mut reader),
             Kind::Series => self.series(origin, &mut reader),
+            Kind::Rollups => {
+                let saved_groups = &mut self.saved_groups;
+                let saved = Groups::load(&mut reader, |group| {
+                    saved_groups.push(group);
+                    Ok(())
+                })?;
+                self.saved_rollups.push(saved);
+                Ok(())
+            }
             Kind::End => {
                 let end_epoch = origin.epoch.saturating_add(reader.varint()?);
                 let counts = ShardCounts::load(&mut reader)?;
                 Repeats::load(origin.epoch, &mut reader)?.add_to(&mut self.repeats);
+                self.sliced.extend(Notes::load(origin.epoch, &mut reader)?);
                 self.workers[origin.worker as usize].end = Some((place, end_epoch, counts));
                 reader.end()
             }
@@ -195,14 +228,17 @@ impl Snapshot {
     }
 
     fn begin(&mut self, origin: Origin, reader: &mut Reader<'_>) -> Result<(), Unreadable> {
-        let Snapshot { machines, restored, plan, .. } = self;
+        let Snapshot { machines, group_machines, restored, plan, .. } = self;
         self.floor_ns = reader.signed()?;
         let twice = reader.wrong("a source whose alerts were not read yet");
         let saved = Machines::load(reader, self.series_end, |source| {
             restored.alerts += source.len() as u64;
-            // A group goes to any worker: its rollup finds it there.
-            let worker = source.source.series().map_or(0, |series| series as usize % plan.workers);
-            machines[worker].restore(source).map_err(|_| twice.clone())
+            let workers = plan.workers as u64;
+            let machines = match source.source {
+                Source::Series(series) => &mut machines[(u64::from(series) % workers) as usize],
+                Source::Group { group, .. } => &mut group_machines[(group % workers) as usize],
+            };
+            machines.restore(source).map_err(|_| twice.clone())
         })?;
         if self.rules.added.is_empty() {
             self.rules.added = saved.rules;
@@ -251,8 +287,35 @@ impl Snapshot {
                 shard.close_windows(closing.clone(), index);
             }
             self.machines[index].resume(&self.rules, arrival_ns);
+            self.group_machines[index].resume(&self.rules, arrival_ns);
         }
+        self.resume_rollups()?;
         Ok(exact_from)
+    }
+
+    /// Makes the groups ready to go on, and the shards to give them what they gave before.
+    fn resume_rollups(&mut self) -> Result<(), SnapshotError> {
+        let (epoch, workers) = (self.epoch(), self.plan.workers);
+        // Every worker knew the same rollups.
+        let rollups = self.saved_rollups.first().map(|saved| saved.rollups.clone()).unwrap_or_default();
+        for (index, shard) in self.shards.iter_mut().enumerate() {
+            shard.resume_rollups(index, &rollups, &self.sliced);
+            if let Some(saved) = self.saved_rollups.first() {
+                self.groups[index].resume(epoch, saved, index == 0);
+            }
+        }
+        for more in self.saved_rollups.iter().skip(1) {
+            self.groups[0].add(more);
+        }
+        for saved in std::mem::take(&mut self.saved_groups) {
+            let (rollup, group) = (saved.rollup, saved.group);
+            if !self.groups[(group % workers as u64) as usize].put_back(saved) {
+                let expected = "expected each group of a rollup once";
+                return Err(SnapshotError(format!("epoch {epoch}: {expected}, found {group} of {rollup}")));
+            }
+        }
+        self.sliced = Vec::new();
+        Ok(())
     }
 }
 

@@ -11,6 +11,8 @@ use operators::alerts::Machines;
 use operators::binding::{RuleScope, join_key};
 use operators::catalog::Entry;
 use operators::exchange::{Owners, Sorter};
+use operators::rollup::binding::{Directory, RollupScope};
+use operators::rollup::{Groups, Rollup, RollupChange};
 use operators::rule::RuleChange;
 use operators::sample::{DEDUP, Sample};
 use operators::window::saved::Origin;
@@ -22,7 +24,7 @@ use crate::checkpoint::{PartSink, Saving, Turn};
 use crate::command::Command;
 use crate::engine::Progress;
 use crate::epoch::Epoch;
-use crate::graph::{self, Bindings, Closed, Inputs, Outbox};
+use crate::graph::{self, Bindings, Closed, Inputs, Outbox, Rolled, State};
 use crate::plan::Plan;
 
 /// How long an idle worker sleeps unless it is woken, and one that waits for room for its checkpoint.
@@ -50,8 +52,14 @@ pub struct Seat {
     pub commands: Receiver<Command>,
     /// The shard it owns.
     pub shard: Arc<RwLock<Shard>>,
+    /// Its groups.
+    pub groups: Arc<RwLock<Groups>>,
+    /// What groups are called.
+    pub directory: Arc<Directory>,
     /// Its alerts.
     pub machines: Machines,
+    /// Alerts of its groups.
+    pub group_machines: Machines,
     /// Rules there are already; its alerts know them.
     pub rules: Arc<RuleChange>,
     /// Series there are already.
@@ -62,6 +70,8 @@ pub struct Seat {
     pub outbox: Outbox,
     /// Where its closed windows go.
     pub closed: Closed,
+    /// Where the rows of its groups go.
+    pub rolled: Rolled,
     /// Where it says how far it is.
     pub progress: Arc<Progress>,
     /// Its load figures.
@@ -71,19 +81,43 @@ pub struct Seat {
 /// Runs until told to stop or until nobody can tell it anything any more.
 pub fn run(worker: &mut Worker, plan: &Plan, seat: Seat) {
     let (index, peers) = (worker.index(), worker.peers());
-    let Seat { commands, shard, machines, rules, entries, epoch, outbox, closed, progress, load } = seat;
+    let Seat { commands, shard, groups, directory, machines, group_machines, rules, .. } = seat;
+    let Seat { entries, epoch, outbox, closed, rolled, progress, load, .. } = seat;
     let machines = Rc::new(RefCell::new(machines));
+    let group_machines = Rc::new(RefCell::new(group_machines));
     let mut inputs = worker.dataflow::<u64, _, _>(|scope| {
-        graph::samples(scope, shard.clone(), machines.clone(), outbox, closed)
+        let state = State {
+            shard: shard.clone(),
+            groups: groups.clone(),
+            machines: machines.clone(),
+            group_machines: group_machines.clone(),
+        };
+        graph::samples(scope, state, outbox, closed, rolled)
     });
-    let mut bindings = worker.dataflow::<u64, _, _>(graph::rules);
+    let mut bindings = worker.dataflow::<u64, _, _>(|scope| graph::rules(scope, plan.rollups, directory));
     // Whatever is there already is bound behind `epoch`, and its machines know before the next.
     inputs.advance_to(epoch);
-    inputs.bind(bindings.begin(worker, &rules, &entries, epoch));
+    let mut rollups: Vec<(u32, Arc<Rollup>)> =
+        groups.read().rollups().map(|(number, rollup)| (number, rollup.clone())).collect();
+    // Where there was no snapshot, the windows of the rules to begin with.
+    let mut first = rules.rollups(plan.windows.lateness_ns);
+    first.added.retain(|(number, _)| rollups.iter().all(|(known, _)| known != number));
+    inputs.change_rollups(&first);
+    rollups.extend(first.added);
+    inputs.bind(bindings.begin(worker, &rules, rollups, &entries, epoch));
     inputs.advance_to(epoch + 1);
     drop(entries);
-    let mut desk =
-        Desk { shard, machines, index, peers, part_bytes: plan.part_bytes, due: None, saving: None };
+    let mut desk = Desk {
+        shard,
+        groups,
+        machines,
+        group_machines,
+        index,
+        peers,
+        part_bytes: plan.part_bytes,
+        due: None,
+        saving: None,
+    };
     let mut sorter = Sorter::new(Owners::new(peers));
     let (mut fed, mut done, mut stopping) = (epoch, epoch, false);
     loop {
@@ -97,7 +131,9 @@ pub fn run(worker: &mut Worker, plan: &Plan, seat: Seat) {
                     if epoch.rules.is_some() {
                         desk.give_up();
                     }
-                    inputs.bind(bindings.resolve(worker, &epoch));
+                    let rollups = bindings.rollups_of(&epoch, plan);
+                    inputs.change_rollups(&rollups);
+                    inputs.bind(bindings.resolve(worker, &epoch, &rollups));
                     load.fed.fetch_add(inputs.feed(&epoch, index, &mut sorter), Ordering::Relaxed);
                     idle = false;
                 }
@@ -138,7 +174,9 @@ pub fn run(worker: &mut Worker, plan: &Plan, seat: Seat) {
 /// Where a worker writes its checkpoints.
 struct Desk {
     shard: Arc<RwLock<Shard>>,
+    groups: Arc<RwLock<Groups>>,
     machines: Rc<RefCell<Machines>>,
+    group_machines: Rc<RefCell<Machines>>,
     index: usize,
     peers: usize,
     part_bytes: usize,
@@ -152,9 +190,14 @@ impl Desk {
     fn begin(&mut self, epoch: u64) {
         if let Some(sink) = self.due.take() {
             let origin = Origin { worker: self.index as u32, workers: self.peers as u32, epoch };
-            self.shard.write().note_repeats(true);
-            let (shard, machines) = (self.shard.read(), self.machines.borrow());
-            self.saving = Some(Saving::begin(sink, origin, self.part_bytes, &shard, &machines));
+            let mut shard = self.shard.write();
+            shard.note_repeats(true);
+            shard.note_sliced(true);
+            self.groups.write().settle();
+            let (groups, of_series, of_groups) =
+                (self.groups.read(), self.machines.borrow(), self.group_machines.borrow());
+            let machines = [&*of_series, &*of_groups];
+            self.saving = Some(Saving::begin(sink, origin, self.part_bytes, &shard, &groups, machines));
         }
     }
 
@@ -173,7 +216,9 @@ impl Desk {
     fn turn(&mut self, stopping: bool) -> Turn {
         let turn = self.saving.as_mut().map_or(Turn::Over, |saving| saving.turn(&self.shard, stopping));
         if turn == Turn::Over && self.saving.take().is_some() {
-            self.shard.write().note_repeats(false);
+            let mut shard = self.shard.write();
+            shard.note_repeats(false);
+            shard.note_sliced(false);
         }
         turn
     }
@@ -184,6 +229,13 @@ impl Inputs {
     fn completed(&self, fed: u64) -> u64 {
         // The frontier holds the first time that may still see something: one more than what is complete.
         self.probe.with_frontier(|frontier| frontier.first().map_or(fed, |next| next.saturating_sub(1)))
+    }
+
+    /// Puts in which rollups come and go, at the epoch that the inputs are at.
+    fn change_rollups(&mut self, change: &RollupChange) {
+        if !change.is_empty() {
+            self.controls.send(Control::Rollups(change.clone()));
+        }
     }
 
     /// Puts in what was bound, at the epoch that the inputs are at.
@@ -227,68 +279,105 @@ impl Bindings {
         &mut self,
         worker: &mut Worker,
         rules: &RuleChange,
+        rollups: Vec<(u32, Arc<Rollup>)>,
         entries: &[Entry],
         epoch: u64,
     ) -> Vec<Control> {
         self.advance_to(epoch);
-        self.change(worker, rules);
+        self.change_rules(worker, rules);
+        self.change(worker, &RollupChange { removed: Vec::new(), added: rollups });
         self.insert(worker, entries);
         self.finish(worker, epoch)
     }
 
-    /// Gives what an epoch binds: nothing, at no cost, unless it brings entries or rules, which all workers see alike.
-    fn resolve(&mut self, worker: &mut Worker, epoch: &Epoch) -> Vec<Control> {
-        if epoch.entries.is_empty() && epoch.rules.is_none() {
+    /// The rollups that come and go with an epoch: its own, and the windows of its rules.
+    fn rollups_of(&self, epoch: &Epoch, plan: &Plan) -> RollupChange {
+        let mut change = epoch.rollups.clone();
+        if let Some(rules) = &epoch.rules {
+            let is_there = |number: &u32| self.scopes.contains_key(number);
+            let of_rules = rules.rollups(plan.windows.lateness_ns);
+            change.removed.extend(of_rules.removed.into_iter().filter(is_there));
+            // A rule that only has other texts keeps its windows as they are.
+            change.added.extend(of_rules.added.into_iter().filter(|(number, _)| !is_there(number)));
+        }
+        change
+    }
+
+    /// Gives what an epoch binds: nothing, at no cost, unless it brings entries, rules or rollups, which all workers see
+    /// alike.
+    fn resolve(&mut self, worker: &mut Worker, epoch: &Epoch, rollups: &RollupChange) -> Vec<Control> {
+        if epoch.entries.is_empty() && epoch.rules.is_none() && rollups.is_empty() {
             return Vec::new();
         }
         self.advance_to(epoch.number);
         let mut controls = Vec::new();
         if let Some(rules) = &epoch.rules {
-            self.change(worker, rules);
+            self.change_rules(worker, rules);
             controls.push(Control::Rules(rules.clone()));
         }
+        self.change(worker, rollups);
         self.insert(worker, &epoch.entries);
         controls.append(&mut self.finish(worker, epoch.number));
         controls
     }
 
     /// Takes rules out and puts others in. A rule that only has other texts stays.
-    fn change(&mut self, worker: &Worker, rules: &RuleChange) {
+    fn change_rules(&mut self, worker: &Worker, rules: &RuleChange) {
         let first = worker.index() == 0;
-        for gone in rules.removed.iter().filter_map(|number| self.scopes.remove(number)) {
+        for gone in rules.removed.iter().filter_map(|number| self.watching.remove(number)) {
             if first {
                 self.rules.remove(gone);
             }
         }
-        let mut keys = false;
-        for (number, rule) in &rules.added {
+        // What goes by windows is bound by its rollup.
+        for (number, rule) in rules.added.iter().filter(|(_, rule)| !rule.signal.is_window()) {
             let scope =
                 RuleScope { rule: *number, metric: rule.metric.clone(), matcher: rule.matcher.clone() };
-            keys |= self.joined.insert(join_key(&rule.metric));
-            let before = self.scopes.insert(*number, scope.clone());
+            self.join(join_key(&rule.metric));
+            let before = self.watching.insert(*number, scope.clone());
             if first && before.as_ref() != Some(&scope) {
                 before.into_iter().for_each(|before| self.rules.remove(before));
                 self.rules.insert(scope);
             }
         }
-        if keys {
-            let apart = std::mem::take(&mut self.apart);
-            let (joined, apart) =
-                apart.into_iter().partition(|entry| self.joined.contains(&join_key(&entry.key.metric)));
-            self.apart = apart;
-            for Entry { id, key } in joined {
-                self.entries.insert((id, key));
-            }
+    }
+
+    /// Has entries of a key come in, those that none was interested in before among them.
+    fn join(&mut self, key: u64) {
+        self.joined.insert(key);
+        for entry in self.aside.remove(&key).into_iter().flatten() {
+            self.entries.insert(entry);
         }
     }
 
-    /// Puts in what this worker's share of `entries` has for any rule: the rest would take more memory there.
+    /// Takes rollups out and puts others in.
+    fn change(&mut self, worker: &Worker, change: &RollupChange) {
+        for scope in change.removed.iter().filter_map(|number| self.scopes.remove(number)).flatten() {
+            if worker.index() == 0 {
+                self.rollups.remove(scope);
+            }
+        }
+        for (number, rollup) in &change.added {
+            let scopes = RollupScope::of(*number, rollup);
+            for scope in &scopes {
+                self.join(join_key(&scope.metric));
+                if worker.index() == 0 {
+                    self.rollups.insert(scope.clone());
+                }
+            }
+            self.scopes.insert(*number, scopes);
+        }
+    }
+
+    /// Puts in what this worker's share of `entries` has for any rule or rollup. In the join, the rest would only take
+    /// memory.
     fn insert(&mut self, worker: &Worker, entries: &[Entry]) {
         for entry in entries.iter().skip(worker.index()).step_by(worker.peers()) {
-            if self.joined.contains(&join_key(&entry.key.metric)) {
+            let key = join_key(&entry.key.metric);
+            if self.joined.contains(&key) {
                 self.entries.insert((entry.id, entry.key.clone()));
             } else {
-                self.apart.push(entry.clone());
+                self.aside.entry(key).or_default().push((entry.id, entry.key.clone()));
             }
         }
     }
@@ -308,10 +397,13 @@ impl Bindings {
         self.entries.flush();
         self.rules.advance_to(epoch);
         self.rules.flush();
+        self.rollups.advance_to(epoch);
+        self.rollups.flush();
     }
 
     fn close(self) {
         self.entries.close();
         self.rules.close();
+        self.rollups.close();
     }
 }

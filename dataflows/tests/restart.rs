@@ -2,11 +2,13 @@
 //! workers, against one that was never interrupted.
 //!
 //! Everything must be the same, bit for bit: panes, clocks, sums, machines and their timers, the alert
-//! transitions of every epoch, and its closed windows. Of these none come again of a series in the epochs that
-//! it had when it was saved.
+//! transitions of every epoch, the rows of its rollups, and its closed windows. Of these none come again of a series in
+//! the epochs that it had when it was saved.
 //!
 //! A long run: `ORACLE_CASES=2000 nice cargo test -p dataflows --test restart`.
 
+#[path = "restart/rollups.rs"]
+mod rollups;
 mod workload;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -25,6 +27,7 @@ use operators::alerts::AlertTransition;
 use operators::catalog::Entry;
 use operators::closing::{ClosedWindow, ClosingPlan};
 use operators::function::Function;
+use operators::rollup::RollupRow;
 use operators::rule::{Level, Rule, RuleChange};
 use operators::sample::{DEDUP, MINUTE, SECOND, Sample, SeriesId, TimeNs};
 use proptest::prelude::*;
@@ -35,6 +38,8 @@ type Transitions = BTreeMap<u64, Vec<(u32, SeriesId, String)>>;
 
 /// Stands among transitions for the number of a rule, where the text is a closed window.
 const ROW: u32 = u32::MAX;
+/// The same for a row of a rollup.
+const ROLLED: u32 = u32::MAX - 1;
 
 /// What an engine does before it goes: it feeds so many epochs beyond the log's end, begins a checkpoint at one of
 /// them, and lets so many parts go in each epoch; then it crashes, or is stopped with a checkpoint.
@@ -95,7 +100,11 @@ fn start(disk: &Disk, mut plan: Plan, epochs: &[Arc<Epoch>], said: &Arc<Mutex<Tr
     let rules_now = if disk.checkpoint.is_some() { snapshot.rules().to_vec() } else { planned.added };
     let names: HashMap<u32, String> =
         rules_now.into_iter().map(|(number, rule)| (number, rule.name.to_string())).collect();
-    let (said, rows) = (said.clone(), said.clone());
+    let (said, rows, rolled) = (said.clone(), said.clone(), said.clone());
+    let rolled = move |epoch: u64, some: Vec<RollupRow>| {
+        let mut rolled = rolled.lock().unwrap();
+        rolled.entry(epoch).or_default().extend(some.iter().map(|row| (ROLLED, 0, format!("{row:?}"))));
+    };
     let closed = move |epoch: u64, some: Vec<ClosedWindow>| {
         let mut rows = rows.lock().unwrap();
         rows.entry(epoch).or_default().extend(some.iter().map(|row| (ROW, row.series, format!("{row:?}"))));
@@ -108,7 +117,12 @@ fn start(disk: &Disk, mut plan: Plan, epochs: &[Arc<Epoch>], said: &Arc<Mutex<Tr
             said.entry(epoch).or_default().push((number as u32, series, format!("{:?}", t.transition)));
         }
     };
-    let callbacks = Callbacks { outbox: Arc::new(outbox), closed: Arc::new(closed), ..Callbacks::default() };
+    let callbacks = Callbacks {
+        outbox: Arc::new(outbox),
+        closed: Arc::new(closed),
+        rolled: Arc::new(rolled),
+        ..Callbacks::default()
+    };
     Engine::start_from(snapshot, callbacks, disk.log_end).unwrap()
 }
 
@@ -170,7 +184,9 @@ fn live(disk: &mut Disk, life: &Life, turned: bool, epochs: &[Arc<Epoch>]) -> Tr
     }
     let mut said = std::mem::take(&mut *said.lock().unwrap());
     // Those of one alert come in order; alerts of different workers interleave.
-    said.values_mut().for_each(|of_epoch| of_epoch.sort_by_key(|t| (t.0, t.1)));
+    let order =
+        |t: &(u32, SeriesId, String)| (t.0, t.1, if t.0 == ROLLED { t.2.clone() } else { String::new() });
+    said.values_mut().for_each(|of_epoch| of_epoch.sort_by_key(order));
     said
 }
 
@@ -263,7 +279,7 @@ proptest! {
         workers in prop::sample::select(vec![1, 2, 4]),
     ) {
         let epochs = with_floor_and_silence(epochs(&script, step_s, 0.1), floor_min * MINUTE, &silence);
-        let epochs = with_dedup(epochs);
+        let epochs = rollups::with_rollups(with_dedup(epochs));
         let last = epochs.len() as u64;
         let forever = Life { workers: 2, epochs: last, checkpoint_at: last + 1, parts_each: 0, is_stopped: false };
         let expected = live(&mut Disk::default(), &forever, false, &epochs);

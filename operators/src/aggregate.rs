@@ -2,6 +2,8 @@
 //!
 //! Every window function finishes from this one structure, so a query for eight functions folds once.
 
+use serde::{Deserialize, Serialize};
+
 use crate::counter::step;
 use crate::pane::{Folded, Moments, Obs, Pane};
 use crate::sample::{SECOND, TimeNs};
@@ -11,7 +13,7 @@ use crate::sketch::Sketch;
 pub const EXACT_LEN_MAX: usize = 4096;
 
 /// The values of a window, as far as a percentile was asked for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Values {
     /// Nobody asked.
     Unwanted,
@@ -22,7 +24,7 @@ pub enum Values {
 }
 
 /// What is known of one window.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Aggregate {
     /// Moments of all samples; `increase` here counts only steps inside the window.
     pub moments: Option<Moments>,
@@ -59,6 +61,24 @@ impl Aggregate {
         }
     }
 
+    /// Appends what the same series has behind this, before either is closed.
+    pub fn append(&mut self, later: &Aggregate) {
+        self.revision = self.revision.max(later.revision);
+        if let Some(moments) = &later.moments {
+            self.append_moments(moments);
+        }
+        self.values.merge(&later.values);
+        self.behind += later.behind;
+    }
+
+    /// Appends one sample that the same series has behind this.
+    pub(crate) fn append_one(&mut self, obs: Obs) {
+        if let Some(moments) = Moments::of(&[obs]) {
+            self.append_moments(&moments);
+            self.values.add(std::iter::once(obs.value));
+        }
+    }
+
     /// Ends the series' part: derives increase and rate, given the last sample before the window.
     pub fn close(&mut self, before: Option<Obs>) {
         let Some(m) = &self.moments else { return };
@@ -83,11 +103,7 @@ impl Aggregate {
         }
         self.increase = add(self.increase, other.increase);
         self.rate = add(self.rate, other.rate);
-        match &other.values {
-            Values::Unwanted => {}
-            Values::Exact(values) => self.values.add(values.iter().copied()),
-            Values::Sketch(sketch) => self.values.add_sketch(sketch),
-        }
+        self.values.merge(&other.values);
         self.revision = self.revision.max(other.revision);
         self.behind += other.behind;
     }
@@ -135,6 +151,14 @@ fn add(a: Option<f64>, b: Option<f64>) -> Option<f64> {
 }
 
 impl Values {
+    fn merge(&mut self, other: &Values) {
+        match other {
+            Values::Unwanted => {}
+            Values::Exact(values) => self.add(values.iter().copied()),
+            Values::Sketch(sketch) => self.add_sketch(sketch),
+        }
+    }
+
     fn add(&mut self, more: impl ExactSizeIterator<Item = f64>) {
         match self {
             Values::Unwanted => {}

@@ -13,7 +13,7 @@ mod watched;
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,7 +29,8 @@ use crate::alert::{Machine, Transition};
 use crate::anomaly::Reason;
 use crate::exchange::Owners;
 use crate::pane::Obs;
-use crate::rule::{Rule, RuleChange};
+use crate::rollup::RollupRow;
+use crate::rule::{ROLLUP_OF_RULE, Rule, RuleChange};
 use crate::sample::{DurationNs, SECOND, Sample, SeriesId, TimeNs};
 use crate::stash::Stash;
 use crate::window::Control;
@@ -44,8 +45,13 @@ use watched::Watched;
 pub enum Source {
     /// A series.
     Series(SeriesId),
-    /// A group, by its hash.
-    Group(u64),
+    /// A group of a rollup.
+    Group {
+        /// The rollup's number.
+        rollup: u32,
+        /// The group's.
+        group: u64,
+    },
 }
 
 impl Source {
@@ -53,7 +59,7 @@ impl Source {
     pub fn series(self) -> Option<SeriesId> {
         match self {
             Source::Series(series) => Some(series),
-            Source::Group(_) => None,
+            Source::Group { .. } => None,
         }
     }
 }
@@ -199,6 +205,57 @@ impl<'scope> Alerts<'scope> for StreamVec<'scope, u64, Sample> {
     }
 }
 
+/// Runs alert rules over the rows of rollups that are their windows.
+pub trait AlertsOfRows<'scope> {
+    /// Steps the alerts of every rule and group. `controls` are those of the rollups.
+    fn alerts_of_rows(
+        self,
+        controls: StreamVec<'scope, u64, Control>,
+        machines: Rc<RefCell<Machines>>,
+    ) -> StreamVec<'scope, u64, AlertTransition>;
+}
+
+impl<'scope> AlertsOfRows<'scope> for StreamVec<'scope, u64, RollupRow> {
+    fn alerts_of_rows(
+        self,
+        controls: StreamVec<'scope, u64, Control>,
+        machines: Rc<RefCell<Machines>>,
+    ) -> StreamVec<'scope, u64, AlertTransition> {
+        self.binary_frontier::<_, CapacityContainerBuilder<Vec<AlertTransition>>, _, _, _, _>(
+            controls,
+            Pipeline,
+            Pipeline,
+            "Alerts of rows",
+            move |_capability, _info| {
+                let mut stash = Stash::default();
+                let mut rows: BTreeMap<u64, Vec<RollupRow>> = BTreeMap::new();
+                move |(input, rows_frontier), (controls, controls_frontier), output| {
+                    let port = output.output_index();
+                    input.for_each(|capability, chunk| {
+                        let Some(epoch) = capability.least().copied() else { return };
+                        stash.of(epoch, || capability.retain_least(port));
+                        let of_rules = chunk.drain(..).filter(|row| row.rollup & ROLLUP_OF_RULE != 0);
+                        rows.entry(epoch).or_default().extend(of_rules);
+                    });
+                    controls.for_each(|capability, chunk| {
+                        let Some(epoch) = capability.least().copied() else { return };
+                        stash.of(epoch, || capability.retain_least(port)).controls.append(chunk);
+                    });
+                    let complete =
+                        |epoch| !rows_frontier.less_equal(&epoch) && !controls_frontier.less_equal(&epoch);
+                    while let Some((epoch, stashed)) = stash.take(complete) {
+                        let of_epoch = rows.remove(&epoch).unwrap_or_default();
+                        let Some(capability) = stashed.capability else { continue };
+                        let mut session = output.session(&capability);
+                        let mut machines = machines.borrow_mut();
+                        machines.apply_rows(epoch, &stashed.controls, of_epoch, |t| session.give(t));
+                    }
+                }
+            },
+        )
+    }
+}
+
 /// Timers that are held beside two a source before those that count no more are dropped.
 const TIMERS_SPARE_MAX: usize = 64;
 /// Samples whose places are looked at together before they are put there.
@@ -282,6 +339,36 @@ impl Machines {
         self.counters.late.fetch_add(late, Ordering::Relaxed);
     }
 
+    /// Applies the rows that an epoch made of the windows of rules.
+    fn apply_rows(
+        &mut self,
+        epoch: u64,
+        controls: &[Control],
+        mut rows: Vec<RollupRow>,
+        mut out: impl FnMut(AlertTransition),
+    ) {
+        self.control(epoch, controls, &mut out);
+        rows.sort_by_key(|row| (row.rollup, row.group, row.end_ns));
+        let mut late = 0;
+        for of_group in rows.chunk_by(|a, b| (a.rollup, a.group) == (b.rollup, b.group)) {
+            let RollupRow { rollup, group, .. } = of_group[0];
+            let source = Source::Group { rollup, group };
+            // A row is the first that is heard of its group.
+            self.bind(epoch, source, rollup & !ROLLUP_OF_RULE, &mut out);
+            let Some(place) = self.places.get(&source).copied() else { continue };
+            let value = |row: &RollupRow| row.values.first().copied().unwrap_or(f64::NAN);
+            let values: Vec<Obs> =
+                of_group.iter().map(|row| Obs { time_ns: row.end_ns, value: value(row) }).collect();
+            let Machines { rules, patience, arrival_ns, sources, .. } = self;
+            let watched = &mut sources[place as usize].1;
+            late +=
+                watched.take(rules, patience, *arrival_ns, &values, true, &mut |said| out(said.of(source)));
+            self.arm(place);
+        }
+        self.run_timers(&mut out);
+        self.counters.late.fetch_add(late, Ordering::Relaxed);
+    }
+
     fn control(&mut self, epoch: u64, controls: &[Control], out: &mut impl FnMut(AlertTransition)) {
         let mut gone = Vec::new();
         for control in controls {
@@ -291,7 +378,7 @@ impl Machines {
                     self.rules.add(change);
                     gone.extend_from_slice(&change.removed);
                 }
-                Control::Bind { .. } => {}
+                Control::Bind { .. } | Control::Rollups(_) | Control::Member { .. } => {}
             }
         }
         // Those that cease first: a rule that was changed begins where its old self ended.
@@ -303,6 +390,19 @@ impl Machines {
         };
         for (source, rule, _) in binds().filter(|(.., diff)| *diff < 0) {
             self.unbind(source, rule, out);
+        }
+        // Groups of a rule's own rollup go with it.
+        let of_gone = |source: &Source| match source {
+            Source::Group { rollup, .. } => gone.contains(&(rollup & !ROLLUP_OF_RULE)),
+            Source::Series(_) => false,
+        };
+        let mut groups: Vec<Source> =
+            if gone.is_empty() { Vec::new() } else { self.places.keys().copied().filter(of_gone).collect() };
+        groups.sort_unstable();
+        for source in groups {
+            if let Source::Group { rollup, .. } = source {
+                self.unbind(source, rollup & !ROLLUP_OF_RULE, out);
+            }
         }
         for (source, rule, _) in binds().filter(|(.., diff)| *diff > 0) {
             self.bind(epoch, source, rule, out);

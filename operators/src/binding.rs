@@ -58,7 +58,7 @@ pub fn controls<'scope>(
 ) -> StreamVec<'scope, u64, Control> {
     let by_series = ExchangePact::new(|control: &Control| match control {
         Control::Bind { series, .. } => u64::from(*series),
-        Control::Seal { .. } | Control::Rules(_) => 0,
+        _ => 0,
     });
     bindings
         .inner

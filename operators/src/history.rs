@@ -31,6 +31,8 @@ pub struct History {
     taken: u64,
     /// Number of alert rules bound to the series.
     pub watchers: u32,
+    /// Place among the members of rollups, from one on; zero for none.
+    pub(crate) member: u32,
     /// Bytes when last measured.
     pub measured_bytes: u32,
     /// Panes of the finest tier.
@@ -62,6 +64,7 @@ impl Default for History {
             last_value: 0.0,
             taken: 0,
             watchers: 0,
+            member: 0,
             measured_bytes: 0,
             finest: Run::default(),
             coarser: Vec::new(),
@@ -321,6 +324,34 @@ impl History {
             values.extend(pane.raw().iter().map(|obs| (obs.time_ns, obs.value)));
         });
         values
+    }
+
+    /// Start of the first pane that begins at or after `time_ns`, in any tier.
+    pub(crate) fn first_from(&self, plan: &WindowPlan, time_ns: TimeNs) -> Option<TimeNs> {
+        self.tiers(plan).filter_map(|(panes, width_ns)| panes.first_from(width_ns, time_ns)).min()
+    }
+
+    /// What lies in `range`, slice by slice in time order: start and aggregate, not closed, of every slice of width
+    /// `slice_ns` that has samples in panes from `floor_ns` on. Bounds and width must be multiples of the panes'.
+    pub(crate) fn slices(
+        &self,
+        plan: &WindowPlan,
+        range: Range<TimeNs>,
+        slice_ns: DurationNs,
+        with_values: bool,
+        floor_ns: TimeNs,
+    ) -> Vec<(TimeNs, Aggregate)> {
+        let mut found: Vec<(TimeNs, Aggregate)> = Vec::new();
+        self.visit(plan, range, floor_ns, |pane| {
+            let start_ns = floor_to(pane.start_ns, slice_ns);
+            if found.last().is_none_or(|(at, _)| *at != start_ns) {
+                found.push((start_ns, Aggregate::new(with_values)));
+            }
+            if let Some((_, slice)) = found.last_mut() {
+                slice.append_pane(pane);
+            }
+        });
+        found
     }
 
     /// Calls `found` with the start and the aggregate of every window of width `window_ns` that has

@@ -16,6 +16,7 @@
 //!   cycle of one alert
 //! - [`closing`]: the windows of finest panes that are closed, as rows
 //! - [`anomaly`]: how strange a sample is, given those of its series before it
+//! - [`rollup`]: windows over groups of series, kept up to date
 //! - [`exchange`]: samples to the workers that own their series
 //! - [`window`], [`binding`], [`alerts`]: the timely and differential operators over all of that
 
@@ -34,6 +35,7 @@ pub mod function;
 pub mod history;
 pub mod packed;
 pub mod pane;
+pub mod rollup;
 pub mod rule;
 pub mod sample;
 pub mod series;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::alert::{Timing, Verdict};
 use crate::anomaly::Method;
 use crate::condition::{Bounds, Operator};
+use crate::rollup::{Rollup, RollupChange};
 use crate::sample::DurationNs;
 use crate::series::{Target, TargetMatcher};
 use crate::stable_hash::StableHash;
@@ -60,6 +61,11 @@ pub enum Signal {
 }
 
 impl Signal {
+    /// Whether the windows of a rollup are judged, not samples.
+    pub fn is_window(&self) -> bool {
+        matches!(self, Signal::Window(_))
+    }
+
     /// The detector that judges the values, if one does.
     pub fn method(&self) -> Option<Method> {
         match self {
@@ -153,13 +159,17 @@ impl Level {
     /// Whether a value breaches.
     #[inline]
     pub fn breaches(&self, value: f64) -> bool {
-        self.operator.holds(value, self.bounds)
+        // No value does, whatever it is compared with.
+        !value.is_nan() && self.operator.holds(value, self.bounds)
     }
 
     /// What it says of a value. One that does not breach, but has not passed the second threshold, keeps an alert.
     #[inline]
     pub fn verdict(&self, value: f64) -> Verdict {
-        if self.breaches(value) {
+        if value.is_nan() {
+            // A window without a value.
+            Verdict::Nothing
+        } else if self.breaches(value) {
             Verdict::Breach
         } else if self.resolve.is_some_and(|resolve| self.operator.holds(value, resolve)) {
             Verdict::Keep
@@ -182,6 +192,9 @@ pub struct Texts {
     pub annotations: Vec<(Arc<str>, Arc<str>)>,
 }
 
+/// Of the number of the rollup that is the window of a rule; the rest of it is the rule's number. Others are below.
+pub const ROLLUP_OF_RULE: u32 = 1 << 31;
+
 /// Rules that come and go with an epoch: first those that go.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RuleChange {
@@ -192,6 +205,22 @@ pub struct RuleChange {
 }
 
 impl RuleChange {
+    /// The rollups that come and go with the rules: the windows that they compare. Their rows are corrected for as long as
+    /// alerts are.
+    pub fn rollups(&self, lateness_ns: DurationNs) -> RollupChange {
+        let number = |rule: u32| ROLLUP_OF_RULE | rule;
+        let added = self.added.iter().filter_map(|(rule, definition)| {
+            let Signal::Window(signal) = &definition.signal else { return None };
+            let Rule { name, metric, matcher, .. } = definition;
+            // Its name says nothing: rules that only have other texts keep their rollup as it is.
+            let rollup =
+                Rollup::of_signal(name.clone(), metric.clone(), matcher.clone(), signal, lateness_ns);
+            Some((number(*rule), Arc::new(rollup)))
+        });
+        let removed = self.removed.iter().map(|rule| number(*rule));
+        RollupChange { removed: removed.collect(), added: added.collect() }
+    }
+
     /// Whether nothing changes.
     pub fn is_empty(&self) -> bool {
         self.removed.is_empty() && self.added.is_empty()

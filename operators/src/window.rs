@@ -4,28 +4,26 @@
 //! exact at epoch boundaries and the same for any number of workers. The worker is the only writer of its
 //! shard and locks it once an epoch.
 
+mod operator;
 mod past;
 mod repeats;
 pub mod saved;
+mod sliced;
 
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-use timely::container::CapacityContainerBuilder;
-use timely::dataflow::StreamVec;
-use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::generic::Operator;
-
 use crate::alerts::Backlog;
 use crate::closing::{ClosedWindow, Closing, ClosingCounts, ClosingPlan, Now};
-use crate::exchange::{Owners, Parcel, by_worker};
+use crate::exchange::Owners;
 use crate::history::{History, Placed};
 use crate::pane::{Obs, Seen};
+use crate::rollup::slicing::Slicing;
+use crate::rollup::{Membership, RollupChange, Sliced};
 use crate::rule::RuleChange;
 use crate::sample::{DurationNs, MS, Sample, SeriesId, TimeNs};
-use crate::stash::Stash;
 use crate::tier::{WindowPlan, series_clock_ns};
 
+pub use operator::Windows;
 pub use past::Resumption;
 use past::{Past, Standing};
 pub use repeats::Repeats;
@@ -48,6 +46,15 @@ pub enum Control {
         series: SeriesId,
         /// The rule's number.
         rule: u32,
+        /// +1 or -1.
+        diff: i32,
+    },
+    /// Rollups come and go. Stands before what binds their members.
+    Rollups(RollupChange),
+    /// A series becomes (+1) or ceases to be (-1) a member of a rollup.
+    Member {
+        /// Which.
+        member: Membership,
         /// +1 or -1.
         diff: i32,
     },
@@ -90,10 +97,14 @@ pub struct Shard {
     swept: usize,
     /// Only where closed windows are wanted.
     closing: Option<Box<Closing>>,
+    /// Only where there are rollups.
+    slicing: Option<Box<Slicing>>,
     /// Only while a restored shard catches up.
     past: Option<Box<Past>>,
     /// Only while a checkpoint is being written.
     repeats: Option<Repeats>,
+    /// What the last epoch gave to rollups.
+    given: Vec<Sliced>,
 }
 
 /// Samples whose places are looked at together before they are put there.
@@ -124,8 +135,10 @@ impl Shard {
             series: Vec::new(),
             swept: 0,
             closing: None,
+            slicing: None,
             past: None,
             repeats: None,
+            given: Vec::new(),
         }
     }
 
@@ -166,6 +179,7 @@ impl Shard {
     ) -> Vec<ClosedWindow> {
         let since_ns = self.arrival_ns;
         let mut sealed = false;
+        self.given.clear();
         for control in controls {
             match control {
                 Control::Seal { arrival_ns, floor_ns } => {
@@ -178,8 +192,10 @@ impl Shard {
                     let history = history_mut(&mut self.series, self.owners.slot(*series) as usize);
                     history.watchers = history.watchers.saturating_add_signed(*diff);
                 }
+                Control::Rollups(_) | Control::Member { .. } => {}
             }
         }
+        self.change_members(epoch, controls);
         let past = self.past.take();
         match &past {
             None => self.fold(epoch, chunks, |_| Standing::NEW, &mut watched),
@@ -194,6 +210,7 @@ impl Shard {
                 let now = Now { epoch, arrival_ns: self.arrival_ns, floor_ns: self.floor_ns };
                 closed = closing.end_epoch(&self.plan, &mut self.series, now);
             }
+            self.slice(epoch);
             self.sweep(self.arrival_ns.saturating_sub(since_ns));
         }
         self.past.take_if(|past| past.ends_with(epoch));
@@ -252,6 +269,9 @@ impl Shard {
             let obs = Obs { time_ns: sample.time_ns, value: sample.value };
             // Whether or not the sweep has been there, what it had is gone.
             if now.arrival_ns.saturating_sub(history.last_arrival_ns()) > self.retention_ns {
+                if let Some(slicing) = self.slicing.as_mut().filter(|_| history.member > 0) {
+                    slicing.before_forgetting(&self.plan, history, now);
+                }
                 if let Some(closing) = &mut self.closing {
                     closing.close_what_is_forgotten(&self.plan, history, slot, now);
                 }
@@ -268,6 +288,12 @@ impl Shard {
                     return;
                 }
             }
+            if history.member > 0
+                && obs.time_ns >= history.roll_at_ns()
+                && let Some(slicing) = &mut self.slicing
+            {
+                slicing.before_roll(&self.plan, history, obs.time_ns, now);
+            }
             let placed = match &mut self.closing {
                 None => history.insert(&self.plan, obs, now.epoch, now.arrival_ns, now.floor_ns),
                 Some(closing) => closing.insert(&self.plan, history, slot, obs, now),
@@ -276,6 +302,11 @@ impl Shard {
                 Placed::InTime => {}
                 Placed::Late => counts.late += u64::from(counted),
                 Placed::Dropped => counts.dropped += u64::from(counted),
+            }
+            if history.member > 0
+                && let Some(slicing) = &mut self.slicing
+            {
+                slicing.note(&self.plan, history, obs.time_ns, placed);
             }
         }
         if history.watchers > 0 {
@@ -355,68 +386,6 @@ fn history_mut(series: &mut Vec<History>, slot: usize) -> &mut History {
         series.resize_with(slot + 1, History::default);
     }
     &mut series[slot]
-}
-
-/// Folds samples into the panes of a shard.
-pub trait Windows<'scope> {
-    /// Brings samples to the worker that owns their series and applies them, epoch by epoch, to `shard`.
-    /// `controls` must carry one [`Control::Seal`] per epoch and worker. Gives the samples of watched series,
-    /// each under its epoch. `closed` is called with the closed windows of every epoch that has any, before the
-    /// epoch is complete, `prepare` with the controls of every epoch, before it is applied.
-    fn windows(
-        self,
-        controls: StreamVec<'scope, u64, Control>,
-        shard: Arc<RwLock<Shard>>,
-        prepare: impl FnMut(u64, &[Control], &Shard) + 'static,
-        closed: impl FnMut(u64, Vec<ClosedWindow>) + 'static,
-    ) -> StreamVec<'scope, u64, Sample>;
-}
-
-impl<'scope> Windows<'scope> for StreamVec<'scope, u64, Parcel> {
-    fn windows(
-        self,
-        controls: StreamVec<'scope, u64, Control>,
-        shard: Arc<RwLock<Shard>>,
-        mut prepare: impl FnMut(u64, &[Control], &Shard) + 'static,
-        mut closed: impl FnMut(u64, Vec<ClosedWindow>) + 'static,
-    ) -> StreamVec<'scope, u64, Sample> {
-        self.binary_frontier::<_, CapacityContainerBuilder<Vec<Sample>>, _, _, _, _>(
-            controls,
-            by_worker(),
-            Pipeline,
-            "Windows",
-            move |_capability, _info| {
-                let mut stash = Stash::default();
-                move |(samples, samples_frontier), (controls, controls_frontier), output| {
-                    let port = output.output_index();
-                    samples.for_each(|capability, parcels| {
-                        let Some(epoch) = capability.least().copied() else { return };
-                        let stashed = stash.of(epoch, || capability.retain_least(port));
-                        stashed.chunks.extend(parcels.drain(..).map(|parcel| parcel.samples));
-                    });
-                    controls.for_each(|capability, chunk| {
-                        let Some(epoch) = capability.least().copied() else { return };
-                        stash.of(epoch, || capability.retain_least(port)).controls.append(chunk);
-                    });
-                    let complete =
-                        |epoch| !samples_frontier.less_equal(&epoch) && !controls_frontier.less_equal(&epoch);
-                    while let Some((epoch, mut stashed)) = stash.take(complete) {
-                        // Each sender's chunks come in order and its share of the epoch is contiguous.
-                        stashed.chunks.sort_by_key(|chunk| chunk.first().map_or(0, Sample::position));
-                        let Some(capability) = stashed.capability else { continue };
-                        prepare(epoch, &stashed.controls, &shard.read());
-                        let mut session = output.session(&capability);
-                        let rows = shard
-                            .write()
-                            .apply(epoch, &stashed.controls, &stashed.chunks, |sample| session.give(sample));
-                        if !rows.is_empty() {
-                            closed(epoch, rows);
-                        }
-                    }
-                }
-            },
-        )
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Response};
 use dataflows::view::{self, GroupAnswer, Unanswerable, WindowQuery};
 use operators::family;
 use operators::function::{self, Function};
@@ -17,9 +18,10 @@ use serde::Serialize;
 use super::App;
 use super::error::ApiError;
 use super::params::{Params, rfc3339};
+use super::rollups;
 
 const KNOWN: &[&str] =
-    &["metric", "service", "tag.NAME", "by", "interval", "func", "start", "end", "min_epoch"];
+    &["metric", "service", "tag.NAME", "by", "interval", "func", "start", "end", "min_epoch", "rollup"];
 /// How long a request waits for the epoch that it asked for.
 const EPOCH_WAIT: Duration = Duration::from_secs(5);
 
@@ -77,8 +79,15 @@ struct Group {
 pub async fn aggregate(
     State(app): State<Arc<App>>,
     Query(pairs): Query<Vec<(String, String)>>,
-) -> Result<Json<Answer>, ApiError> {
+) -> Result<Response, ApiError> {
     let params = Params::new(pairs, KNOWN)?;
+    if let Some((rollup, places)) = rollups::meant(&app, &params)? {
+        wait_for_epoch(&app, params.number("min_epoch")?).await?;
+        let began = Instant::now();
+        let answer = rollups::answer(&app, &params, &rollup, &places)?;
+        app.telemetry.aggregate_query.record(began.elapsed());
+        return Ok(Json(answer).into_response());
+    }
     let question = question(&app, &params)?;
     wait_for_epoch(&app, params.number("min_epoch")?).await?;
     let began = Instant::now();
@@ -113,7 +122,7 @@ pub async fn aggregate(
         series: series.collect(),
     };
     app.telemetry.aggregate_query.record(began.elapsed());
-    Ok(Json(answer))
+    Ok(Json(answer).into_response())
 }
 
 /// Waits until `min_epoch`, if there is one, is visible.
@@ -289,7 +298,7 @@ fn too_many(app: &App, results: u128) -> ApiError {
     ))
 }
 
-fn duration_text(ns: DurationNs) -> String {
+pub(super) fn duration_text(ns: DurationNs) -> String {
     let duration = Duration::new((ns / SECOND) as u64, (ns % SECOND) as u32);
     crate::settings::units::show_duration(duration)
 }

@@ -9,10 +9,11 @@ use std::sync::atomic::Ordering;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use operators::series::SeriesKey;
+use operators::series::{SeriesKey, Target};
 
 use super::App;
 use super::error::ApiError;
+use super::rollups;
 use crate::telemetry::LatencySummary;
 
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -55,6 +56,7 @@ pub async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<
     let text = tokio::task::spawn_blocking(move || {
         let mut families = Families::default();
         series(&app, &mut families);
+        rollups::expose(&app, &mut families);
         own(&app, &mut families);
         storages(&app, &mut families);
         receivers(&app, &mut families);
@@ -180,8 +182,18 @@ fn labels(key: &SeriesKey) -> String {
     text
 }
 
+/// The labels of a group: its service if it has one, then what tags its members share.
+pub fn labels_of(texts: &Target) -> String {
+    if texts.service.is_empty() && texts.tags.is_empty() {
+        return String::new();
+    }
+    let target = Arc::new(texts.clone());
+    let text = labels(&SeriesKey { target, metric: "".into() });
+    text.replacen("{service=\"\",", "{", 1)
+}
+
 /// A name of letters, digits and underscores that begins with no digit.
-fn sanitize(name: &str) -> String {
+pub fn sanitize(name: &str) -> String {
     let clean: String =
         name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }).collect();
     if clean.starts_with(|c: char| c.is_ascii_digit()) || clean.is_empty() {

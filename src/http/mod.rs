@@ -3,7 +3,7 @@
 //! # Layout
 //! - [`receive`]: bodies in, whatever their format; [`ingest`]: the documented JSON's answers; [`influx`]: InfluxDB's;
 //!   [`otlp`]: OTLP's; [`prometheus`]: those to remote write and text; [`snappy`]: bodies unpacked
-//! - [`aggregate`]: windows out; [`raw`]: raw samples out
+//! - [`aggregate`]: windows out; [`rollups`]: those of groups that are kept up to date; [`raw`]: raw samples out
 //! - [`alerts`]: those that are and were; [`rules`]: listed, changed, tried on the past; [`silences`]: what nobody is told of
 //! - [`status`]: health, status, rejects; [`exposition`]: `/metrics`
 //! - [`params`], [`error`]: what all handlers share; [`serve`]: connections and their limits; `patience`: clients that
@@ -22,6 +22,7 @@ mod patience;
 pub mod prometheus;
 pub mod raw;
 pub mod receive;
+pub mod rollups;
 pub mod rules;
 pub mod serve;
 pub mod silences;
@@ -49,6 +50,7 @@ use crate::intake::{Clock, Intake};
 use crate::notify::receivers::Receivers;
 use crate::notify::silence::Silences;
 use crate::reload::Reloader;
+use crate::rollups::RollupBook;
 use crate::rules::store::RuleStore;
 use crate::sinks::Reader;
 use crate::telemetry::Telemetry;
@@ -124,6 +126,8 @@ pub struct App {
     pub silences: Arc<Silences>,
     /// The wall clock, for silences.
     pub clock: Clock,
+    /// Rollups.
+    pub rollups: Arc<RollupBook>,
     /// Decoders that wait for a request.
     pub decoders: Decoders,
     /// Reads back what is stored.
@@ -227,6 +231,7 @@ const ROUTES: &[&str] = &[
     "/api/v1/metrics/batch",
     "/api/v1/metrics/aggregate",
     "/api/v1/series",
+    "/api/v1/rollups",
     "/api/v1/alerts",
     "/api/v1/alerts/history",
     "/api/v1/rules",
@@ -259,6 +264,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/v1/metrics/batch", post(ingest::post))
         .route("/api/v1/metrics/aggregate", get(aggregate::aggregate))
         .route("/api/v1/series", get(aggregate::series))
+        .route("/api/v1/rollups", get(rollups::list))
         .route("/api/v1/alerts", get(alerts::active))
         .route("/api/v1/alerts/history", get(alerts::history))
         .route("/api/v1/rules", get(rules::list).post(rules::add))
@@ -286,7 +292,7 @@ pub fn router(app: Arc<App>) -> Router {
 }
 
 async fn not_found() -> ApiError {
-    let detail = "expected one of /api/v1/{metrics, metrics/batch, metrics/aggregate, series, alerts, alerts/history, rules, rules/preview, rejected, silences}, \
+    let detail = "expected one of /api/v1/{metrics, metrics/batch, metrics/aggregate, series, rollups, alerts, alerts/history, rules, rules/preview, rejected, silences}, \
         /write, /api/v2/write, /api/v3/write_lp, /api/v1/write, /api/v1/import/prometheus, /v1/metrics, /health, /livez, \
         /readyz, /-/reload, /status, /storage/status, /metrics";
     ApiError { status: StatusCode::NOT_FOUND, error: "not_found", detail: detail.into() }

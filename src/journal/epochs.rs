@@ -2,8 +2,9 @@
 //!
 //! Integers are LEB128 varints, signed ones zigzag. An epoch: version, number, arrival and floor time; the number of
 //! batches, then each batch: its length and its samples (see `samples`); entries; requests; the length of what changes of
-//! the rules, and postcard's form of it. Version 2, without rules, and version 1, which wrote samples at greater length,
-//! are still read. Whatever the bytes are, decoding neither panics nor takes
+//! the rules, and postcard's form of it; the same of the rollups. Version 3 is without rollups, version 2 without rules
+//! either, version 1 wrote samples at greater length; all are still read. Whatever the bytes are, decoding neither panics
+//! nor takes
 //! more memory than a small multiple of them.
 
 use std::fmt;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use dataflows::epoch::{Epoch, Request};
 use operators::catalog::Entry;
 use operators::packed::{put_varint, unzigzag, zigzag};
+use operators::rollup::RollupChange;
 use operators::rule::RuleChange;
 use operators::sample::{DEDUP, Sample};
 use operators::series::{SeriesKey, Target};
@@ -23,7 +25,7 @@ pub const KIND_EPOCH: u8 = 1;
 /// The kind of record that repeats an epoch's catalog entries, so that a damaged epoch costs no series its name.
 pub const KIND_ENTRIES: u8 = 2;
 
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 /// Entries for which room is made at once.
 const BLOCK: usize = 1024;
 
@@ -71,6 +73,11 @@ pub fn encode(epoch: &Epoch, out: &mut Vec<u8>) {
         epoch.rules.as_ref().and_then(|rules| postcard::to_allocvec(&**rules).ok()).unwrap_or_default();
     put_varint(out, rules.len() as u64);
     out.extend_from_slice(&rules);
+    // Sequences whose lengths are known, of texts and numbers: they can always be encoded.
+    let change = Some(&epoch.rollups).filter(|change| !change.is_empty());
+    let change = change.and_then(|change| postcard::to_allocvec(change).ok()).unwrap_or_default();
+    put_varint(out, change.len() as u64);
+    out.extend_from_slice(&change);
 }
 
 /// Reads an epoch back.
@@ -104,8 +111,9 @@ pub fn decode(bytes: &[u8]) -> Result<Epoch, Corrupt> {
         requests.push(Request { key, accepted: rest.small()?, rejected: rest.small()? });
     }
     let rules = if version < 3 { None } else { rest.rules()? };
+    let rollups = if version < 4 { RollupChange::default() } else { rest.rollups()? };
     rest.end()?;
-    Ok(Epoch { number, arrival_ns, floor_ns, batches, entries, requests, rules })
+    Ok(Epoch { number, arrival_ns, floor_ns, batches, entries, requests, rules, rollups })
 }
 
 /// Appends the encoding of catalog entries alone.
@@ -193,7 +201,7 @@ impl<'a> Rest<'a> {
         let version = self.byte()?;
         if !(1..=VERSION).contains(&version) {
             self.at -= 1;
-            return self.corrupt("version 1, 2 or 3");
+            return self.corrupt("version 1, 2, 3 or 4");
         }
         Ok(version)
     }
@@ -229,6 +237,15 @@ impl<'a> Rest<'a> {
     }
 
     fn rules(&mut self) -> Result<Option<Arc<RuleChange>>, Corrupt> {
+        Ok(self.change("a change of the rules")?.map(Arc::new))
+    }
+
+    fn rollups(&mut self) -> Result<RollupChange, Corrupt> {
+        Ok(self.change("a change of the rollups")?.unwrap_or_default())
+    }
+
+    /// What stands in postcard's form behind its length, if that is not 0.
+    fn change<T: serde::Deserialize<'a>>(&mut self, expected: &'static str) -> Result<Option<T>, Corrupt> {
         let len = self.count(1)?;
         if len == 0 {
             return Ok(None);
@@ -236,9 +253,9 @@ impl<'a> Rest<'a> {
         match postcard::take_from_bytes(&self.bytes[self.at..self.at + len]) {
             Ok((change, [])) => {
                 self.at += len;
-                Ok(Some(Arc::new(change)))
+                Ok(Some(change))
             }
-            _ => self.corrupt("a change of the rules"),
+            _ => self.corrupt(expected),
         }
     }
 
@@ -306,7 +323,10 @@ impl<'a> Rest<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use operators::rollup::Rollup;
+    use operators::rule::Grouping;
     use operators::rule::{Level, Rule};
+    use operators::series::TargetMatcher;
     use proptest::prelude::*;
 
     fn any_epoch() -> impl Strategy<Value = Epoch> {
@@ -356,16 +376,41 @@ mod tests {
             entries,
             prop::collection::vec(request, 0..3),
             prop::option::of(change),
+            any_change(),
         )
-            .prop_map(|((number, arrival_ns, floor_ns), batches, entries, requests, rules)| Epoch {
-                number,
-                arrival_ns,
-                floor_ns,
-                batches,
-                entries,
-                requests,
-                rules,
-            })
+            .prop_map(
+                |((number, arrival_ns, floor_ns), batches, entries, requests, rules, rollups)| Epoch {
+                    number,
+                    arrival_ns,
+                    floor_ns,
+                    batches,
+                    entries,
+                    requests,
+                    rules,
+                    rollups,
+                },
+            )
+    }
+
+    fn any_change() -> impl Strategy<Value = RollupChange> {
+        let rollup = (any::<u32>(), ".{0,9}", any::<i64>()).prop_map(|(number, name, width_ns)| {
+            let rollup = Rollup {
+                name: name.as_str().into(),
+                metric: name,
+                matcher: TargetMatcher::default(),
+                over: None,
+                grouping: Grouping::Without(vec!["host".into()]),
+                width_ns,
+                hop_ns: width_ns,
+                functions: vec!["avg".into()],
+                samples_min: 0,
+                correct_ns: width_ns,
+                keep_ns: 0,
+            };
+            (number, Arc::new(rollup))
+        });
+        (prop::collection::vec(any::<u32>(), 0..3), prop::collection::vec(rollup, 0..3))
+            .prop_map(|(removed, added)| RollupChange { removed, added })
     }
 
     /// To compare values bit for bit.
@@ -390,6 +435,7 @@ mod tests {
             prop_assert_eq!(&back.entries, &epoch.entries);
             prop_assert_eq!(&back.requests, &epoch.requests);
             prop_assert_eq!(&back.rules, &epoch.rules);
+            prop_assert_eq!(&back.rollups, &epoch.rollups);
             for pair in back.entries.windows(2) {
                 let same = pair[0].key.target == pair[1].key.target;
                 prop_assert_eq!(Arc::ptr_eq(&pair[0].key.target, &pair[1].key.target), same);
@@ -424,7 +470,7 @@ mod tests {
     fn an_absurd_count_takes_no_memory() {
         for (bytes, expected) in [
             (&[][..], "byte 0: expected more bytes"),
-            (&[9], "byte 0: expected version 1, 2 or 3"),
+            (&[9], "byte 0: expected version 1, 2, 3 or 4"),
             (
                 &[1, 1, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1],
                 "byte 14: expected a count that the bytes can hold",

@@ -29,6 +29,7 @@ use crate::notify::receivers::{AllRunning, Place, Receivers};
 use crate::notify::silence::Silences;
 use crate::outbox::Outbox;
 use crate::recovery::{self, Recovery, Restorer};
+use crate::rollups::RollupBook;
 use crate::rulebook::{RuleBook, RuleControl};
 use crate::rules::store::RuleStore;
 use crate::settings::Settings;
@@ -50,6 +51,8 @@ pub struct Consumer {
     pub board: Arc<AlertBoard>,
     /// The rules as they are written, which can be changed.
     pub written: Arc<RuleStore>,
+    /// The rollups.
+    pub rollups: Arc<RollupBook>,
     /// The journal.
     pub keeper: Arc<Keeper>,
     /// The storages.
@@ -115,7 +118,9 @@ impl Consumer {
         let catalog = Arc::new(Catalog::new(wiring::catalog_limits(settings)));
         let board = Arc::new(AlertBoard::new(catalog.clone()));
         let book = Mutex::default();
-        let Opened { keeper, found, outbox, checkpoints, journal_id } = open(settings, places)?;
+        let rollups = Arc::new(RollupBook::new(wiring::rollups(settings)));
+        let Opened { keeper, found, outbox, checkpoints, journal_id } =
+            open(settings, places, rollups.clone())?;
         let door = wiring::intake(settings);
         let intake =
             Arc::new(Intake::new(door, catalog.clone(), clock.clone(), keeper.clone(), telemetry.clone()));
@@ -127,10 +132,13 @@ impl Consumer {
             outbox: &outbox,
             board: &board,
             book: &book,
+            rollups: &rollups,
         };
         let restored = restorer.restore(wiring::plan(settings), callbacks(&intake, &outbox), &found);
         let (engine, recovery) = restored.map_err(StartError::Journal)?;
         let (engine, recovery) = (Arc::new(engine), Arc::new(recovery));
+        rollups.name_groups(engine.directory().clone());
+        board.name_groups(engine.directory().clone());
         outbox.recall(&board).map_err(|error| StartError::Journal(format!("outbox: {error}")))?;
         let silences = notifying::silences(settings, &places.cursors())?;
         let said =
@@ -143,6 +151,7 @@ impl Consumer {
         skip_lost(&intake, &recovery, storages.newest_cursor().max(outbox.log().appended()));
         wake_readers(&keeper, &storages, &outbox);
         let written = rules_in_force(settings, book, &board, &intake);
+        rollups.apply(&intake);
         let upkeep = Arc::new(Upkeep::new(
             wiring::upkeep(settings),
             checkpoints,
@@ -183,6 +192,7 @@ impl Consumer {
             telemetry,
             board,
             written,
+            rollups,
             keeper,
             storages,
             upkeep,
@@ -272,14 +282,15 @@ struct Opened {
     journal_id: Option<u128>,
 }
 
-fn open(settings: &Settings, places: &Places) -> Result<Opened, StartError> {
+fn open(settings: &Settings, places: &Places, rollups: Arc<RollupBook>) -> Result<Opened, StartError> {
     let journal = |why: &dyn std::fmt::Display| StartError::Journal(why.to_string());
     let (log, outbox_log) = wiring::logs(settings, &places.dir);
     let config = wiring::keeper(settings, places.durability);
     let (keeper, found) = Keeper::open(places.files.clone(), log, config).map_err(|e| journal(&e))?;
     let keeper = Arc::new(keeper);
     let (outbox_log, _) = Log::open(places.files.clone(), outbox_log).map_err(|e| journal(&e))?;
-    let outbox = Arc::new(Outbox::new(outbox_log, keeper.clone(), wiring::window_functions(settings)));
+    let functions = wiring::window_functions(settings);
+    let outbox = Arc::new(Outbox::new(outbox_log, keeper.clone(), functions, rollups));
     let (mut checkpoints, mut journal_id) = (None, None);
     if let Some(dir) = places.kept_dir() {
         let place = Checkpoints::open(places.files.clone(), &dir.join("checkpoints"));
@@ -331,6 +342,10 @@ fn callbacks(intake: &Arc<Intake>, outbox: &Arc<Outbox>) -> Callbacks {
         closed: Arc::new({
             let outbox = outbox.clone();
             move |epoch, windows| outbox.take_windows(epoch, windows)
+        }),
+        rolled: Arc::new({
+            let outbox = outbox.clone();
+            move |epoch, rows| outbox.take_rolled(epoch, &rows)
         }),
     }
 }

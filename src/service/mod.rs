@@ -283,6 +283,7 @@ impl Service {
             receivers: consumer.receivers.clone(),
             silences: consumer.silences.clone(),
             clock: consumer.clock.clone(),
+            rollups: consumer.rollups.clone(),
             decoders: Decoders::new(consumer.catalog.clone(), {
                 let settings = settings.clone();
                 move |format| wiring::limits(&settings, format)

@@ -3,12 +3,14 @@
 mod rules;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dataflows::plan::Plan;
 use operators::alerts::Slack;
 use operators::catalog::CatalogLimits;
 use operators::closing::ClosingPlan;
+use operators::rollup::binding::RollupLimits;
 use operators::sample::DurationNs;
 use operators::tier::{Tier, WindowPlan};
 
@@ -27,6 +29,7 @@ use crate::http::HttpConfig;
 use crate::intake::IntakeConfig;
 use crate::journal::log::LogConfig;
 use crate::keeper::{Durability, KeeperConfig, WhenFull};
+use crate::rollups::Wanted;
 use crate::settings::{self, BusSettings, JournalSettings, Settings, StorageSettings, WindowsSettings};
 use crate::statsd::StatsdConfig;
 
@@ -45,6 +48,10 @@ pub fn plan(settings: &Settings) -> Plan {
         recent_bytes: settings.windows.recent_bytes as usize,
         closing: closing(settings),
         slack: settings.alerts.slack.map_or_else(Slack::default, |slack| Slack::Fixed(ns(slack))),
+        rollups: RollupLimits {
+            groups_max: settings.windows.rollup_groups_max,
+            members_max: settings.windows.rollup_members_max,
+        },
         ..Plan::default()
     }
 }
@@ -179,6 +186,15 @@ pub fn window_functions(settings: &Settings) -> Vec<String> {
     names.sort();
     names.dedup();
     names
+}
+
+/// The rollups that are wanted.
+pub fn rollups(settings: &Settings) -> Vec<Wanted> {
+    let wanted = |rollup: &settings::RollupSettings| Wanted {
+        rollup: Arc::new(rollup.rollup(&settings.windows)),
+        is_stored: rollup.store,
+    };
+    settings.rollups.iter().map(wanted).collect()
 }
 
 /// Limits of the API.

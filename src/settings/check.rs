@@ -5,7 +5,7 @@ use super::check_storage::{check_journal, check_storages};
 use super::report::Report;
 use super::rules::{check_names, check_windows as check_windows_of_rules};
 use super::units::show_duration;
-use super::{Mode, Settings, WindowsSettings};
+use super::{Mode, Settings, WindowsSettings, rollups};
 
 /// Reports the combinations that cannot be.
 pub(super) fn check(settings: &Settings, report: &mut Report) {
@@ -20,6 +20,7 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
     check_names([].iter(), rules, report);
     check_windows_of_rules(rules, &settings.windows, report);
     check_receivers(settings, report);
+    rollups::check(&settings.rollups, &settings.windows, report);
     check_http(settings, report);
 }
 

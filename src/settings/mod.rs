@@ -5,8 +5,8 @@
 //!
 //! # Layout
 //! - one file a section: [`service`] (with logging), [`bus`], [`http`] (with ingest), [`statsd`], [`windows`], [`journal`],
-//!   [`storage`] (and [`storages`], which are one or a list), [`collection`], [`alerts`] (and its [`rules`] and
-//!   [`receivers`]), [`performance`]; each ends with the table of its keys
+//!   [`storage`] (and [`storages`], which are one or a list), [`collection`], [`rollups`], [`alerts`] (and its [`rules`]
+//!   and [`receivers`]), [`performance`]; each ends with the table of its keys
 //! - [`words`]: value types: choices, secrets, addresses; [`units`]: durations and sizes
 //! - [`machine`]: what defaults follow the machine
 //! - [`mod@load`]: sources, lowest first: defaults, file, environment, flags
@@ -23,6 +23,7 @@ pub mod journal;
 pub mod machine;
 pub mod performance;
 pub mod receivers;
+pub mod rollups;
 pub mod rules;
 pub mod service;
 pub mod statsd;
@@ -50,7 +51,7 @@ mod complete;
 mod print;
 pub mod report;
 
-use compounds::Sub;
+use compounds::{List, Sub};
 use section::section;
 use storages::OneOrMany;
 
@@ -70,6 +71,7 @@ pub use receivers::{
     AlertMatchSettings, Day, MaintenanceSettings, ReceiverKind, ReceiverSettings, SilenceSettings,
     TlsSettings,
 };
+pub use rollups::RollupSettings;
 pub use rules::files::{RuleFile, load_rules, read_rules, rule_of_json};
 pub use rules::test_file::{RuleTest, TestFile, read_tests};
 pub use rules::{Operator, OverSettings, RuleCondition, RuleSettings, RuleSource, Threshold};
@@ -105,6 +107,8 @@ pub struct Settings {
     pub storage: Storages,
     /// What a producer measures.
     pub collection: CollectionSettings,
+    /// Windows over groups of series.
+    pub rollups: Vec<RollupSettings>,
     /// Rules and receivers.
     pub alerts: AlertsSettings,
     /// Batches, workers, queues.
@@ -122,6 +126,7 @@ section! { Settings requires [] {
     "journal" => journal: Sub,
     "storage" => storage: OneOrMany,
     "collection" => collection: Sub,
+    "rollups" => rollups: List(Sub),
     "alerts" => alerts: Sub,
     "performance" => performance: Sub,
 } }

@@ -33,6 +33,10 @@ pub struct WindowsSettings {
     pub series_max: usize,
     /// Series of one service, so that one that runs wild leaves room for the others. Default 250,000.
     pub series_per_service_max: usize,
+    /// Groups of one rollup. Default 10,000.
+    pub rollup_groups_max: usize,
+    /// Series in one group of a rollup. Default 100,000.
+    pub rollup_members_max: usize,
 }
 
 /// Panes of one width, held for `retention`. Written `10s for 1h`, or as a mapping.
@@ -59,6 +63,8 @@ impl Default for WindowsSettings {
             recent_bytes: 64 << 20,
             series_max: 1_000_000,
             series_per_service_max: 250_000,
+            rollup_groups_max: 10_000,
+            rollup_members_max: 100_000,
         }
     }
 }
@@ -79,6 +85,8 @@ section! { WindowsSettings requires [] {
     "recent" => recent_bytes: size(0, 1 << 50),
     "series_max" => series_max: count(1, 1_000_000_000),
     "series_per_service_max" => series_per_service_max: count(1, 1_000_000_000),
+    "rollup_groups_max" => rollup_groups_max: count(1, 1_000_000_000),
+    "rollup_members_max" => rollup_members_max: count(1, 1_000_000_000),
 } }
 
 section! { Tier requires ["width", "retention"] {

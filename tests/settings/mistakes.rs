@@ -216,6 +216,25 @@ const FILE_MISTAKES: &[(&str, &str)] = &[
          - { name: a, metric: m, operator: \"<\", threshold: 1 }\n",
         "metric.yaml:4:15: alerts.rules[1].name: expected names that differ, found \"a\" here and at metric.yaml:3:7",
     ),
+    (
+        "rollups:\n  - { name: a, metric: m, window: 15s }\n",
+        "metric.yaml:2:35: rollups[0].window: expected the window to be a multiple of 10 s, found 15 s",
+    ),
+    (
+        "rollups:\n  - { name: a, metric: m, every: 2m }\n",
+        "metric.yaml:2:34: rollups[0].every: expected a hop of at most the window's 60 s, found 120 s",
+    ),
+    (
+        "rollups:\n  - { name: a, metric: m, functions: [mode] }\n  - { name: a, metric: m, by: [x], without: [y] }\n",
+        "metric.yaml:2:38: rollups[0].functions: expected one of avg, count, first, increase, last, max, min, rate, \
+         stddev, sum, median, pNN (such as p50, p99.9), found \"mode\"\n\
+         metric.yaml:3:13: rollups[1].name: expected names that differ, found \"a\" twice\n\
+         metric.yaml:3:45: rollups[1].without: expected by or without, found both",
+    ),
+    (
+        "rollups:\n  - { name: a, metric: m, window: 12h, correct_for: 10s, over: { metric: n } }\n",
+        "metric.yaml:2:35: rollups[0].window: expected corrections for at least the lateness of 30 s, found 10 s",
+    ),
     // YAML itself
     ("a: b\n---\nc: d\n", "metric.yaml:3:1: expected one YAML document, found another one"),
     ("? [ a ]\n: b\n", "metric.yaml:1:3: expected a key, found a list, mapping or alias"),

@@ -3,11 +3,13 @@
 //! Folds run in event-time order, so the same samples give the same bits whatever order they came in.
 //! The sum carries a compensation term (Neumaier 1974); the spread merges by Chan, Golub and LeVeque 1979.
 
+use serde::{Deserialize, Serialize};
+
 use crate::counter::step;
 use crate::sample::TimeNs;
 
 /// An observation without its series: what panes hold.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Obs {
     /// Event time.
     pub time_ns: TimeNs,
@@ -16,7 +18,7 @@ pub struct Obs {
 }
 
 /// The fold of at least one observation.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Moments {
     /// Number of observations.
     pub count: u64,

@@ -17,6 +17,9 @@
 
 use std::fmt;
 
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use super::Sketch;
 use super::bin::{self, INDEX_END, PRECISION_MAX};
 use super::store::Store;
@@ -40,6 +43,18 @@ impl fmt::Display for CompactError {
 }
 
 impl std::error::Error for CompactError {}
+
+impl Serialize for Sketch {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.to_compact().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Sketch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Sketch, D::Error> {
+        Sketch::from_compact(&Vec::<u8>::deserialize(deserializer)?).map_err(Error::custom)
+    }
+}
 
 impl Sketch {
     /// The sketch as bytes. Equal sketches give equal bytes.

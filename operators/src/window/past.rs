@@ -74,6 +74,11 @@ impl Past {
         Standing { lacking, counted: self.counts(sample.series, epoch), repeated }
     }
 
+    /// The epoch as of which the history at `slot` was saved; `None` of one that was not.
+    pub(super) fn stamp(&self, slot: usize) -> Option<u64> {
+        self.stamps.get(slot).copied().filter(|stamp| *stamp > 0)
+    }
+
     fn counts(&self, series: SeriesId, epoch: u64) -> bool {
         let worker = series as usize % self.ends.len().max(1);
         self.ends.get(worker).is_none_or(|end| epoch > *end)
