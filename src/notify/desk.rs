@@ -319,7 +319,8 @@ impl Desk {
             }
             (Status::Retracted, Some((Status::Firing, begun_ns))) if begun_ns == started_ns => {
                 self.supersede(id);
-                if self.lasting(id, 0) == Lasting::Nothing {
+                let may_be_told = self.in_doubt.contains(&(id, started_ns));
+                if self.lasting(id, 0) == Lasting::Nothing && !may_be_told {
                     self.held.remove(&id).inspect(|_| self.changes += 1);
                     return end(notification, &counters.superseded);
                 }
