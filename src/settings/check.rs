@@ -3,7 +3,7 @@
 use super::check_receivers::check_receivers;
 use super::check_storage::{check_journal, check_storages};
 use super::report::Report;
-use super::rules::{check_names, check_windows as check_windows_of_rules};
+use super::rules::{Names, check_names, check_windows as check_windows_of_rules};
 use super::units::show_duration;
 use super::{Mode, Settings, WindowsSettings, rollups};
 
@@ -17,7 +17,7 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
         check_journal(settings, report);
     }
     let rules = &settings.alerts.rules;
-    check_names([].iter(), rules, report);
+    check_names(&mut Names::default(), rules, report);
     check_windows_of_rules(rules, &settings.windows, report);
     check_receivers(settings, report);
     rollups::check(&settings.rollups, &settings.windows, report);

@@ -1,5 +1,6 @@
 //! Kinds made of other kinds: what may be absent, lists, tags, sections within sections.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::time::Duration;
@@ -91,14 +92,14 @@ impl<T: Default, K: Kind<T>> Kind<Vec<T>> for List<K> {
     }
 }
 
-fn entries(node: &Node) -> Vec<Node> {
+fn entries(node: &Node) -> Cow<'_, [Node]> {
     match &node.value {
-        Value::List(entries) => entries.clone(),
+        Value::List(entries) => Cow::Borrowed(entries),
         Value::Raw(text) => {
             let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
             parts.map(|part| Node::raw(node.origin.clone(), part)).collect()
         }
-        _ => vec![node.clone()],
+        _ => Cow::Borrowed(std::slice::from_ref(node)),
     }
 }
 

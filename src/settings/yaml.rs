@@ -19,11 +19,31 @@ const NODES_MAX: usize = 100_000;
 /// # Errors
 /// Text that is not YAML, or beyond the limits.
 pub(super) fn parse(file: &Arc<str>, text: &str, report: &mut Report) -> Result<Option<Node>, Problem> {
+    parse_up_to(NODES_MAX, file, text, report)
+}
+
+/// The same for a file that may have so many nodes.
+///
+/// # Errors
+/// As [`parse`].
+pub(super) fn parse_up_to(
+    nodes_max: usize,
+    file: &Arc<str>,
+    text: &str,
+    report: &mut Report,
+) -> Result<Option<Node>, Problem> {
     let limits =
         options! { emit_comments: false, flow_nesting_limit: DEPTH_MAX, block_nesting_limit: DEPTH_MAX };
     let parser = Parser::new_from_str_with_options(text.trim_start_matches('\u{feff}'), limits);
-    let mut reader =
-        Reader { file, parser, anchors: HashMap::new(), nodes_left: NODES_MAX, path: Vec::new(), report };
+    let mut reader = Reader {
+        file,
+        parser,
+        anchors: HashMap::new(),
+        nodes_max,
+        nodes_left: nodes_max,
+        path: Vec::new(),
+        report,
+    };
     let mut document = None;
     loop {
         let (event, span) = reader.next()?;
@@ -40,6 +60,7 @@ struct Reader<'a, 't> {
     file: &'a Arc<str>,
     parser: Parser<'t, StrInput<'t>>,
     anchors: HashMap<usize, Node>,
+    nodes_max: usize,
     nodes_left: usize,
     /// Keys above the node that is read.
     path: Vec<String>,
@@ -59,7 +80,7 @@ impl<'t> Reader<'_, 't> {
     fn node(&mut self, event: Event<'t>, span: Span) -> Result<Node, Problem> {
         self.nodes_left = match self.nodes_left.checked_sub(1) {
             Some(left) => left,
-            None => return Err(self.refused(span, "expected at most 100000 values, found more")),
+            None => return Err(self.too_many(span)),
         };
         let origin = self.origin(&span);
         let (value, anchor) = match event {
@@ -115,7 +136,7 @@ impl<'t> Reader<'_, 't> {
         let size = size(&node.value);
         match self.nodes_left.checked_sub(size) {
             Some(left) => self.nodes_left = left,
-            None => return Err(self.refused(span, "expected at most 100000 values, found more")),
+            None => return Err(self.too_many(span)),
         }
         Ok(node.value.clone())
     }
@@ -126,6 +147,10 @@ impl<'t> Reader<'_, 't> {
 
     fn origin_at(&self, line: usize, column: usize) -> Origin {
         Origin::File { file: self.file.clone(), line, column }
+    }
+
+    fn too_many(&self, span: Span) -> Problem {
+        self.refused(span, &format!("expected at most {} values, found more", self.nodes_max))
     }
 
     fn refused(&self, span: Span, text: &str) -> Problem {

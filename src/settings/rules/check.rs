@@ -1,5 +1,6 @@
 //! What no single key of a rule can tell, and what follows from others.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::{
@@ -298,18 +299,18 @@ pub(in crate::settings) fn check_windows(
     }
 }
 
-/// Checks that no two rules have one name; `known` are those of other places.
-pub(in crate::settings) fn check_names<'a>(
-    known: impl Iterator<Item = &'a RuleSettings> + Clone,
-    rules: &'a [RuleSettings],
-    report: &mut Report,
-) {
-    for (at, rule) in rules.iter().enumerate() {
-        let mut before = known.clone().chain(&rules[..at]);
-        if let Some(other) = before.find(|other| other.name == rule.name) {
-            let other = &other.source.origin;
-            let text = format!("expected names that differ, found {:?} here and at {other}", rule.name);
-            problem_of(rule, "name", text, report);
+/// Names of rules, and where they stand.
+pub(in crate::settings) type Names = HashMap<String, Origin>;
+
+/// Checks that no two rules have one name, nor one of those known before; they are known then.
+pub(in crate::settings) fn check_names(known: &mut Names, rules: &[RuleSettings], report: &mut Report) {
+    for rule in rules {
+        match known.get(&rule.name) {
+            Some(other) => {
+                let text = format!("expected names that differ, found {:?} here and at {other}", rule.name);
+                problem_of(rule, "name", text, report);
+            }
+            None => drop(known.insert(rule.name.clone(), rule.source.origin.clone())),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Rule, RuleSettings, check_names, check_windows, complete, prometheus};
+use super::{Names, Rule, RuleSettings, check_names, check_windows, complete, prometheus};
 use crate::settings::compounds::List;
 use crate::settings::kinds::Kind;
 use crate::settings::report::{Origin, Problem, Report, SettingsErrors, closest};
@@ -12,6 +12,9 @@ use crate::settings::{Flags, Settings, WindowsSettings, load, yaml};
 
 /// Bytes of a file of rules, at most.
 const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// Nodes of a file of rules: of about 100,000 rules.
+const NODES_MAX: usize = 1_000_000;
 
 /// Files of a directory, at most.
 const FILES_MAX: usize = 10_000;
@@ -36,6 +39,9 @@ pub(in crate::settings) fn read_dir(settings: &Settings, report: &mut Report) ->
     let Some(dir) = &settings.alerts.rules_dir else { return Vec::new() };
     let named_by = report.origins.of("alerts.rules_dir");
     let mut rules = Vec::new();
+    // Names that occur twice in the configuration itself have been told already.
+    let mut known = Names::default();
+    check_names(&mut known, &settings.alerts.rules, &mut Report::default());
     let files = match files_of(Path::new(dir)) {
         Ok(files) => files,
         Err(why) => {
@@ -46,9 +52,8 @@ pub(in crate::settings) fn read_dir(settings: &Settings, report: &mut Report) ->
     };
     for file in files {
         let mut of_file = Report::default();
-        let known: Vec<RuleSettings> = settings.alerts.rules.iter().chain(&rules).cloned().collect();
         let read = read_path(&file, &settings.windows, &mut of_file);
-        check_names(known.iter(), &read, &mut of_file);
+        check_names(&mut known, &read, &mut of_file);
         report.problems.append(&mut of_file.problems);
         rules.extend(read);
     }
@@ -99,7 +104,7 @@ pub(super) fn read_node(path: &Path, report: &mut Report) -> Result<Option<Node>
         return Err(refused("more than 16MiB".into()));
     }
     let text = std::fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;
-    yaml::parse(&file, &text, report)
+    yaml::parse_up_to(NODES_MAX, &file, &text, report)
 }
 
 /// The rules of a file with the key `rules` or `groups`.
@@ -185,7 +190,7 @@ pub fn read_rules(path: &Path, config: Option<&Settings>) -> RuleFile {
         };
     }
     let rules = node.map(|node| rules_of(&node, path, &config.windows, &mut report)).unwrap_or_default();
-    check_names([].iter(), &rules, &mut report);
+    check_names(&mut Names::default(), &rules, &mut report);
     report.problems.sort_by_key(|problem| problem.origin.rank());
     let (windows, stale) = (config.windows.clone(), config.alerts.stale);
     RuleFile { rules, windows, stale, is_config: false, problems: report.problems }

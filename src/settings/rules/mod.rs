@@ -22,7 +22,7 @@ use super::words::choice;
 use super::written::Node;
 use threshold::ThresholdKind;
 
-pub(super) use check::{check_names, check_windows, complete};
+pub(super) use check::{Names, check_names, check_windows, complete};
 pub use threshold::Threshold;
 
 choice! {
