@@ -320,3 +320,47 @@ fn rules_are_written_only_where_that_is_allowed() {
     }
     assert_eq!(std::fs::read_dir(folder.path()).expect("it is there").count(), 0);
 }
+
+#[test]
+fn a_rule_that_is_written_comes_into_force_and_goes() {
+    let folder = tempfile::tempdir().expect("a folder for rules");
+    let dir = format!("alerts:\n  api_rules: true\n  rules_dir: {:?}\n", folder.path().display().to_string());
+    let service = Running::start(&RULES.replace("alerts:\n", &dir));
+    service.accept(&json!([cpu(0.0, "a", 50.0)]));
+    let send = |method: &str, path: &str, body: Value| {
+        let answer = service.request(
+            method,
+            path,
+            &[("content-type", "application/json")],
+            body.to_string().as_bytes(),
+        );
+        assert!(answer.status < 300, "{method} {path}: {}", answer.text());
+        answer.json()
+    };
+    let rule = |threshold: f64| json!({"name": "new", "metric": "cpu_usage", "operator": ">", "threshold": threshold});
+    let active = || service.json("/api/v1/alerts?rule=new")["count"].clone();
+    let answer = send("POST", "/api/v1/rules", rule(40.0));
+    assert_eq!((&answer["rule"], &answer["added"]), (&json!("new"), &json!(1)));
+    // It starts from the panes that there are.
+    until("it fires", || (active() == 1).then_some(()));
+    let state = |service: &Running| {
+        service.json("/api/v1/rules?rule_name[]=new")["data"]["groups"][0]["rules"][0]["state"].clone()
+    };
+    assert_eq!(state(&service), "firing");
+    send("PUT", "/api/v1/rules/new", rule(60.0));
+    until("it is another rule", || (active() == 0).then_some(()));
+    send("PUT", "/api/v1/rules/new", rule(45.0));
+    until("it fires again", || (active() == 1).then_some(()));
+    send("DELETE", "/api/v1/rules/new", json!({}));
+    until("it is gone", || (active() == 0).then_some(()));
+    assert_eq!(service.json("/api/v1/rules?rule_name[]=new")["data"]["groups"], json!([]));
+    // And what stands in files, when they are read again.
+    std::fs::write(
+        folder.path().join("x.yaml"),
+        "rules:\n  - { name: new, metric: cpu_usage, operator: '>', threshold: 1 }\n",
+    )
+    .expect("a file");
+    assert_eq!(service.post("/-/reload", "").status, 200);
+    until("it fires", || (active() == 1).then_some(()));
+    assert_eq!(state(&service), "firing");
+}
