@@ -139,14 +139,7 @@ impl AlertBoard {
             return Some(known.clone());
         }
         let known = self.rule(rollup & !ROLLUP_OF_RULE)?;
-        let Signal::Window(window) = &known.rule.signal else { return None };
-        let key = match window.grouping {
-            Grouping::Series => self.catalog.key(SeriesId::try_from(group).ok()?)?,
-            _ => SeriesKey {
-                target: Arc::new(self.directory.get()?.group(rollup, group)?),
-                metric: known.rule.metric.as_str().into(),
-            },
-        };
+        let key = group_key(&known.rule, rollup, group, &self.catalog, self.directory.get()?)?;
         let mut groups = self.groups.lock();
         if groups.len() >= GROUPS_MAX {
             groups.clear();
@@ -301,6 +294,26 @@ impl AlertBoard {
         let mut active: Vec<Active> = shown.collect();
         active.sort_by_key(|alert| (!alert.firing, alert.since_ns));
         active
+    }
+}
+
+/// What a group of a rule's windows is: the series that stands for itself, or what its members share with the metric of
+/// the rule.
+pub fn group_key(
+    rule: &Rule,
+    rollup: u32,
+    group: u64,
+    catalog: &Catalog,
+    directory: &Directory,
+) -> Option<SeriesKey> {
+    match &rule.signal {
+        Signal::Window(window) if window.grouping == Grouping::Series => {
+            catalog.key(SeriesId::try_from(group).ok()?)
+        }
+        _ => {
+            let target = Arc::new(directory.group(rollup, group)?);
+            Some(SeriesKey { target, metric: rule.metric.as_str().into() })
+        }
     }
 }
 

@@ -276,6 +276,8 @@ proptest! {
     /// A window that is as wide as its hop says what a query says.
     #[test]
     fn the_last_row_is_what_a_query_says(script in script_within(-100)) {
+        // What is gone shows no panes.
+        prop_assume!(script.iter().map(|(gap_s, _)| gap_s).sum::<i64>() < 2000);
         let (plan, mut rollups) = (&window_plans()[0], rollups(10));
         rollups.truncate(1);
         let functions: Vec<_> =

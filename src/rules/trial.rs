@@ -6,13 +6,15 @@ use std::sync::Arc;
 use dataflows::engine::{Callbacks, Engine};
 use dataflows::epoch::Epoch;
 use dataflows::plan::Plan;
-use operators::alerts::AlertTransition;
+use operators::alerts::{AlertTransition, Source};
 use operators::catalog::{Catalog, CatalogLimits, Entry};
 use operators::rule::Rule;
 use operators::sample::{DurationNs, SECOND, Sample, TimeNs};
 use operators::series::SeriesKey;
 use operators::tier::WindowPlan;
 use parking_lot::Mutex;
+
+use crate::alerts::group_key;
 
 /// A sample, and when it comes.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +46,7 @@ pub struct Said {
 
 /// The engine and what it has said so far.
 pub struct Trial {
+    rules: Vec<Rule>,
     engine: Engine,
     catalog: Catalog,
     gathered: Arc<Mutex<BTreeMap<u64, Vec<AlertTransition>>>>,
@@ -82,7 +85,9 @@ impl Trial {
         let plan = Plan { workers, windows, rules, recent_bytes: 0, ..Plan::default() };
         let catalog =
             Catalog::new(CatalogLimits { series_max: usize::MAX, series_per_service_max: usize::MAX });
+        let rules = plan.rules.clone();
         Ok(Trial {
+            rules,
             engine: Engine::start(plan, callbacks)?,
             catalog,
             gathered,
@@ -171,7 +176,13 @@ impl Trial {
             transitions.sort_by_key(|moved| (moved.rule, moved.source));
             let arrival_ns = self.arrivals_ns.get(epoch as usize - 1).copied().unwrap_or_default();
             for moved in transitions {
-                if let Some(key) = moved.source.series().and_then(|series| self.catalog.key(series)) {
+                let key = match moved.source {
+                    Source::Series(series) => self.catalog.key(series),
+                    Source::Group { rollup, group } => self.rules.get(moved.rule as usize).and_then(|rule| {
+                        group_key(rule, rollup, group, &self.catalog, self.engine.directory())
+                    }),
+                };
+                if let Some(key) = key {
                     let (rule, transition) = (moved.rule as usize, moved.transition);
                     self.said.push(Said { arrival_ns, rule, key, transition, expected: moved.expected });
                 }

@@ -61,6 +61,13 @@ fn floor(time_ns: TimeNs, width_ns: i64) -> TimeNs {
     time_ns.div_euclid(width_ns) * width_ns
 }
 
+/// The last moment up to a clock at which a window may end, or become final.
+fn step(rollup: &Rollup, plan: &WindowPlan, clock_ns: TimeNs) -> TimeNs {
+    let (slice_ns, pane_ns) = (gcd(rollup.width_ns, rollup.hop_ns), plan.tiers[0].width_ns);
+    let late_ns = -floor(-plan.lateness_ns, pane_ns);
+    floor(clock_ns, slice_ns).max(floor(clock_ns - late_ns, slice_ns) + late_ns)
+}
+
 fn gcd(a: i64, b: i64) -> i64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
@@ -165,11 +172,12 @@ impl Model {
         let members: BTreeSet<SeriesId> =
             self.groups[&(number, id)].members.keys().map(|(_, series)| *series).collect();
         let clocks = members.iter().filter_map(|series| self.clock(*series, epoch.arrival_ns));
-        let Some(mut clock_ns) = clocks.map(|(clock_ns, _)| clock_ns).min() else { return };
-        let pane_ns = plan.tiers[0].width_ns;
+        let Some(clock_ns) = clocks.map(|(clock_ns, _)| clock_ns).min() else { return };
+        let mut clock_ns = step(rollup, plan, clock_ns);
         let newest = members.iter().filter_map(|series| self.series.get(series)?.newest_ns);
         if !is_each && let Some(newest_ns) = newest.max() {
-            clock_ns = clock_ns.max(floor(floor(newest_ns, pane_ns) - rollup.correct_ns, pane_ns));
+            let newest_ns = step(rollup, plan, newest_ns);
+            clock_ns = clock_ns.max(step(rollup, plan, newest_ns - rollup.correct_ns));
         }
         let forgotten_ns =
             if is_each { self.series.get(&(id as SeriesId)).and_then(|s| s.forgotten_ns) } else { None };

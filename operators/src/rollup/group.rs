@@ -22,7 +22,7 @@ type MemberKey = (u8, SeriesId);
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Group {
     members: BTreeMap<MemberKey, Clock>,
-    slices: BTreeMap<TimeNs, BTreeMap<MemberKey, Slice>>,
+    slices: BTreeMap<TimeNs, Slices>,
     /// Ends of windows to be computed, once the clock has passed them.
     pending: BTreeSet<TimeNs>,
     /// What was said last, by the end of the window.
@@ -39,6 +39,15 @@ pub(crate) struct Group {
     /// The timer that counts; the greatest time there is for none.
     #[serde(skip, default = "never")]
     pub(super) armed_ns: TimeNs,
+}
+
+/// What the members have in one slice.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Slices {
+    of_members: BTreeMap<MemberKey, Slice>,
+    /// Their pool, for each half of a ratio, once it was asked for.
+    #[serde(skip)]
+    pooled: Option<Vec<Aggregate>>,
 }
 
 fn never() -> TimeNs {
@@ -146,7 +155,9 @@ impl Group {
             let first_end_ns = floor_to(start_ns, scheme.rollup.hop_ns).saturating_add(scheme.rollup.hop_ns);
             missed += u64::from(counts && first_end_ns <= self.closed_ns);
             if start_ns >= oldest_ns {
-                self.slices.entry(start_ns).or_default().insert(key, slice);
+                let slices = self.slices.entry(start_ns).or_default();
+                slices.of_members.insert(key, slice);
+                slices.pooled = None;
                 self.pending.extend(scheme.ends(start_ns).filter(|end_ns| *end_ns > self.closed_ns));
             }
         }
@@ -159,16 +170,16 @@ impl Group {
         self.closed_ns.saturating_sub(width_ns).saturating_sub(hop_ns)
     }
 
-    /// The clock of the member that is furthest behind, in whole panes, though not further behind the foremost sample
+    /// The clock of the member that is furthest behind, in steps, though not further behind the foremost sample
     /// than rows are corrected: else a member whose clock is wrong would have the group wait, and hold slices, for
     /// ever. `None` without members.
     fn clock_ns(&self, scheme: &Scheme, at: At<'_>) -> Option<TimeNs> {
-        let now_ns = floor_to(at.arrival_ns, at.pane_ns());
+        let now_ns = scheme.step(floor_to(at.arrival_ns, at.pane_ns()), at.plan);
         let silent_ns = self.silent.keys().next().map(|clock_ns| now_ns.max(*clock_ns));
         let last_ns = self.live.keys().next().copied().into_iter().chain(silent_ns).min()?;
         let foremost_ns = self.live.keys().next_back().max(self.silent.keys().next_back())?;
         let waits_from_ns = foremost_ns.saturating_sub(scheme.rollup.correct_ns);
-        Some(last_ns.max(floor_to(waits_from_ns, at.pane_ns())))
+        Some(last_ns.max(scheme.step(waits_from_ns, at.plan)))
     }
 
     /// Says what is due at the end of an epoch, by the ends of the windows.
@@ -224,40 +235,48 @@ impl Group {
         }
     }
 
-    /// The members' windows that end at `end_ns`, pooled in the order of their numbers; one for each half of a ratio.
-    fn window(&self, scheme: &Scheme, end_ns: TimeNs) -> Vec<Aggregate> {
+    /// The window that ends at `end_ns`; one for each half of a ratio.
+    fn window(&mut self, scheme: &Scheme, end_ns: TimeNs) -> Vec<Aggregate> {
+        if !scheme.pools_slices {
+            return self.window_by_member(scheme, end_ns);
+        }
+        let mut windows = scheme.empty();
+        let start_ns = end_ns.saturating_sub(scheme.rollup.width_ns);
+        for (_, slices) in self.slices.range_mut(start_ns..end_ns) {
+            let of_members = &slices.of_members;
+            let pooled = slices.pooled.get_or_insert_with(|| {
+                let mut pooled = scheme.empty();
+                pool_one_slice(scheme, of_members, &mut pooled);
+                pooled
+            });
+            windows.iter_mut().zip(pooled).for_each(|(window, slice)| window.pool(slice));
+        }
+        windows
+    }
+
+    /// The members' windows that end at `end_ns`, pooled in the order of their numbers.
+    fn window_by_member(&self, scheme: &Scheme, end_ns: TimeNs) -> Vec<Aggregate> {
         let mut pooled = scheme.empty();
         let start_ns = end_ns.saturating_sub(scheme.rollup.width_ns);
         let mut slices = self.slices.range(start_ns..end_ns);
         let (first, second) = (slices.next(), slices.next());
-        let close =
-            |(part, _): MemberKey, mut window: Aggregate, first: &Slice, pooled: &mut Vec<Aggregate>| {
-                window.close(first.before);
-                if let Some(group) = pooled.get_mut(usize::from(part)) {
-                    group.pool(&window);
-                }
-            };
         let Some((_, first)) = first else { return pooled };
         let Some(second) = second else {
             // Of one slice, as every window is that is no wider than its hop, nobody needs to wait for the rest.
-            for (key, slice) in first {
-                let mut window = Aggregate::new(scheme.part(key.0).needs_values);
-                slice.append_to(&mut window);
-                close(*key, window, slice, &mut pooled);
-            }
+            pool_one_slice(scheme, &first.of_members, &mut pooled);
             return pooled;
         };
         let mut windows: BTreeMap<MemberKey, (Aggregate, &Slice)> = BTreeMap::new();
         for of_all in
             std::iter::once(first).chain(std::iter::once(second.1)).chain(slices.map(|(_, all)| all))
         {
-            for (key, slice) in of_all {
+            for (key, slice) in &of_all.of_members {
                 let new = || (Aggregate::new(scheme.part(key.0).needs_values), slice);
                 slice.append_to(&mut windows.entry(*key).or_insert_with(new).0);
             }
         }
         for (key, (window, first)) in windows {
-            close(key, window, first, &mut pooled);
+            close_and_pool(key, window, first, &mut pooled);
         }
         pooled
     }
@@ -284,7 +303,8 @@ impl Group {
 
     /// Members, slices and windows held.
     pub(super) fn held(&self) -> (usize, usize, usize) {
-        (self.members.len(), self.slices.values().map(BTreeMap::len).sum(), self.said.len())
+        let slices = self.slices.values().map(|slices| slices.of_members.len()).sum();
+        (self.members.len(), slices, self.said.len())
     }
 }
 
@@ -294,6 +314,21 @@ impl Said {
         let Said { revision, is_final, count, error_bound, .. } = *self;
         let values = self.values.clone();
         RollupRow { rollup, group, end_ns, width_ns, revision, is_final, count, values, error_bound }
+    }
+}
+
+fn pool_one_slice(scheme: &Scheme, of_members: &BTreeMap<MemberKey, Slice>, pooled: &mut [Aggregate]) {
+    for (key, slice) in of_members {
+        let mut window = Aggregate::new(scheme.part(key.0).needs_values);
+        slice.append_to(&mut window);
+        close_and_pool(*key, window, slice, pooled);
+    }
+}
+
+fn close_and_pool((part, _): MemberKey, mut window: Aggregate, first: &Slice, pooled: &mut [Aggregate]) {
+    window.close(first.before);
+    if let Some(group) = pooled.get_mut(usize::from(part)) {
+        group.pool(&window);
     }
 }
 

@@ -18,6 +18,14 @@ pub(super) struct Told {
     pub(super) is_silent: bool,
 }
 
+impl Binding {
+    /// What a group is told of the clock: of a silent member its newest event time, in steps as well.
+    pub(super) fn clock(&self, scheme: &Scheme, plan: &WindowPlan, history: &History, told: Told) -> Told {
+        let clock_ns = if told.is_silent { newest_ns(plan, history) } else { told.clock_ns };
+        Told { clock_ns: scheme.step(clock_ns, plan), ..told }
+    }
+}
+
 impl Told {
     /// What was told by an arrival time at which nothing had come since: in silence, the clock goes on.
     pub(super) fn until(self, arrival_ns: TimeNs, plan: &WindowPlan) -> Told {
@@ -45,6 +53,8 @@ pub(super) struct Binding {
     pub(super) is_new: bool,
     /// Its clock when it became a member, if it had samples then.
     pub(super) since_ns: Option<TimeNs>,
+    /// The clock that its group has been told.
+    pub(super) sent: Option<Told>,
 }
 
 /// What is to be told of a series at the end of an epoch; nothing before its first sample.

@@ -6,15 +6,17 @@
 //! # What a row says
 //! A *slice* is as wide as the greatest common divisor of width and hop (Li et al., "No pane, no gain", SIGMOD
 //! Record 2005, call it a pane; here panes are finer). A member's slice is the fold of its panes in time order, its
-//! window that of its slices, and the group's window pools the members in the order of their numbers. So a row is the
-//! same bits for any number of workers and however samples were batched.
+//! window that of its slices, and the group's window pools the members in the order of their numbers. Where nobody asks
+//! for a rate, the members of each slice are pooled first, then the slices in time order: then a slice that changes costs
+//! its members, and not those of all slices of all windows that it is in. So a row is the same bits for any number of
+//! workers and however samples were batched.
 //!
 //! A row belongs to a multiple `t` of the hop and says what is in `[t - width, t)`. There is one where
 //! `[t - width - hop, t)` has a sample: after its last samples a group says once that it is empty, and then nothing.
 //! It is given at the end of the first epoch at which the clock of every member has passed `t`, and again, under the
 //! epoch's number as its revision, when what it says has changed or when it has become final: when the clock has
 //! passed `t` by the lateness. The clock of a group is that of its member that is furthest behind, a silent member's
-//! being the arrival clock, in whole panes. Once the clock has passed `t` by [`Rollup::correct_ns`], it is given no
+//! being the arrival clock, in steps: from one moment at which something may be due to the next. Once the clock has passed `t` by [`Rollup::correct_ns`], it is given no
 //! more; a member that is further behind the foremost than that does not hold the clock back, either.
 //!
 //! # Layout
@@ -245,6 +247,8 @@ pub(crate) struct Scheme {
     pub(crate) slice_ns: DurationNs,
     /// The one half, or both of a ratio.
     parts: Vec<Part>,
+    /// Whether a window is that of its slices' pools: whatever does not look at how long a member's samples lasted.
+    pub(crate) pools_slices: bool,
 }
 
 /// A half of a ratio, or all there is.
@@ -267,7 +271,10 @@ impl Scheme {
             parts.push(Part::new(vec![parse(&over.function)?]));
         }
         let slice_ns = gcd(rollup.width_ns, rollup.hop_ns).max(1);
-        Ok(Scheme { rollup, slice_ns, parts })
+        let over = rollup.over.as_ref().map(|over| over.function.as_str());
+        let mut asked = rollup.functions.iter().map(String::as_str).chain(over);
+        let pools_slices = rollup.width_ns > slice_ns && asked.all(|name| name != "rate");
+        Ok(Scheme { rollup, slice_ns, parts, pools_slices })
     }
 
     /// Whether each series stands for itself, so that its panes are all that is needed.
@@ -307,6 +314,22 @@ impl Scheme {
         let first = floor_to(time_ns, hop_ns).checked_add(hop_ns);
         std::iter::successors(first, move |end_ns| end_ns.checked_add(hop_ns))
             .take_while(move |end_ns| *end_ns <= last_ns)
+    }
+
+    /// The last moment up to `clock_ns` at which something is due: that a window may end at, or become final at. Clocks
+    /// are told in these steps.
+    pub(crate) fn step(&self, clock_ns: TimeNs, plan: &WindowPlan) -> TimeNs {
+        let late_ns = ceil_to(plan.lateness_ns, plan.tiers[0].width_ns);
+        let is_final_ns = floor_to(clock_ns.saturating_sub(late_ns), self.slice_ns).saturating_add(late_ns);
+        floor_to(clock_ns, self.slice_ns).max(is_final_ns)
+    }
+
+    /// The next such moment.
+    pub(crate) fn next_step(&self, clock_ns: TimeNs, plan: &WindowPlan) -> TimeNs {
+        let late_ns = ceil_to(plan.lateness_ns, plan.tiers[0].width_ns);
+        let is_final_ns = floor_to(clock_ns.saturating_sub(late_ns), self.slice_ns).saturating_add(late_ns);
+        let end_ns = floor_to(clock_ns, self.slice_ns).saturating_add(self.slice_ns);
+        end_ns.min(is_final_ns.saturating_add(self.slice_ns))
     }
 
     /// Whether a window that ends at `end_ns` is final by a clock.

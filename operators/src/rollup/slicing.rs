@@ -166,6 +166,7 @@ impl Slicing {
             group: binding.group,
             is_new: !resumes,
             since_ns: since.map(|told| told.clock_ns),
+            sent: None,
         });
         member.ahead_till = member.ahead_till.max(ahead_till);
         if resumes && ahead_till.is_none() {
@@ -329,8 +330,13 @@ impl Slicing {
 
     /// Takes what the history says for told already.
     fn settle(&mut self, plan: &WindowPlan, history: &History, place: u32, now: Now) {
-        self.members[place as usize].told = told_now(plan, history, now);
-        self.members[place as usize].touched.clear();
+        let member = &mut self.members[place as usize];
+        member.told = told_now(plan, history, now);
+        member.touched.clear();
+        for binding in member.bindings.iter_mut().filter(|binding| !binding.is_new) {
+            let told = member.told.zip(self.schemes.get(&binding.rollup));
+            binding.sent = told.map(|(told, scheme)| binding.clock(scheme, plan, history, told));
+        }
         self.watch(plan, history, place, now);
     }
 
@@ -357,13 +363,15 @@ impl Slicing {
         let series = self.owners.series(member.slot, self.index);
         let touched = mem::take(&mut member.touched);
         let before = member.told_before(self.arrival_ns, plan);
-        let same = member.told.replace(told) == Some(told);
+        member.told = Some(told);
         let began = member.began.unwrap_or(before);
-        let look = Look { plan, history, epoch: now.epoch, floor_ns: now.floor_ns, clock_ns: told.clock_ns };
         for binding in &mut member.bindings {
             let Some(scheme) = self.schemes.get(&binding.rollup) else { continue };
             let is_new = mem::replace(&mut binding.is_new, false);
-            let before = before.filter(|_| !is_new);
+            let steps = |told: Told| Told { clock_ns: scheme.step(told.clock_ns, plan), ..told };
+            let (before, began) = (before.filter(|_| !is_new).map(steps), began.map(steps));
+            let clock_ns = scheme.step(told.clock_ns, plan);
+            let look = Look { plan, history, epoch: now.epoch, floor_ns: now.floor_ns, clock_ns };
             let missed = &mut self.counts.missed;
             if scheme.is_each() {
                 let since_ns = binding.since_ns.map(|ns| ns.saturating_sub(scheme.rollup.correct_ns));
@@ -379,7 +387,8 @@ impl Slicing {
                 continue;
             }
             let (held_ns, slices) = look.news(scheme, binding, before, &touched, missed);
-            if same && !is_new && slices.is_empty() {
+            let sent = binding.clock(scheme, plan, history, told);
+            if binding.sent.replace(sent) == Some(sent) && !is_new && slices.is_empty() {
                 continue;
             }
             let update = MemberUpdate {
@@ -387,8 +396,8 @@ impl Slicing {
                 group: binding.group,
                 part: binding.part,
                 series,
-                clock_ns: if told.is_silent { newest_ns(plan, history) } else { told.clock_ns },
-                is_silent: told.is_silent,
+                clock_ns: sent.clock_ns,
+                is_silent: sent.is_silent,
                 held_ns,
                 slices,
             };
@@ -406,11 +415,11 @@ impl Slicing {
         let Some(told) = member.told else { return };
         let wake_ns = if told.is_silent {
             (member.from_ns, member.due_ns) = (TimeNs::MAX, TimeNs::MIN);
-            let look =
-                Look { plan, history, epoch: now.epoch, floor_ns: now.floor_ns, clock_ns: told.clock_ns };
             let wakes = member.bindings.iter().filter_map(|binding| {
                 let scheme = self.schemes.get(&binding.rollup)?;
                 if scheme.is_each() {
+                    let clock_ns = scheme.step(told.clock_ns, plan);
+                    let look = Look { plan, history, epoch: now.epoch, floor_ns: now.floor_ns, clock_ns };
                     return each::next_wake_ns(scheme, &look);
                 }
                 let open_ns = floor_to(newest_ns(plan, history), scheme.slice_ns);
@@ -419,7 +428,9 @@ impl Slicing {
             wakes.min()
         } else {
             member.from_ns = told.clock_ns;
-            member.due_ns = told.clock_ns.saturating_add(plan.tiers[0].width_ns);
+            let schemes = member.bindings.iter().filter_map(|binding| self.schemes.get(&binding.rollup));
+            let due = schemes.map(|scheme| scheme.next_step(told.clock_ns, plan)).min();
+            member.due_ns = due.unwrap_or(TimeNs::MAX);
             Some(history.last_arrival_ns().saturating_add(plan.idle_timeout_ns))
         };
         let Some(wake_ns) = wake_ns else { return };

@@ -60,7 +60,7 @@ pub struct MemberUpdate {
     pub part: u8,
     /// The member.
     pub series: SeriesId,
-    /// Its newest event time, in whole panes.
+    /// Its newest event time, in steps (see [`crate::rollup`]).
     pub clock_ns: TimeNs,
     /// Whether it goes by the arrival clock, if that is later.
     pub is_silent: bool,
