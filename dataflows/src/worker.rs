@@ -97,13 +97,7 @@ pub fn run(worker: &mut Worker, plan: &Plan, seat: Seat) {
     let mut bindings = worker.dataflow::<u64, _, _>(|scope| graph::rules(scope, plan.rollups, directory));
     // Whatever is there already is bound behind `epoch`, and its machines know before the next.
     inputs.advance_to(epoch);
-    let mut rollups: Vec<(u32, Arc<Rollup>)> =
-        groups.read().rollups().map(|(number, rollup)| (number, rollup.clone())).collect();
-    // Where there was no snapshot, the windows of the rules to begin with.
-    let mut first = rules.rollups(plan.windows.lateness_ns);
-    first.added.retain(|(number, _)| rollups.iter().all(|(known, _)| known != number));
-    inputs.change_rollups(&first);
-    rollups.extend(first.added);
+    let rollups = inputs.begin_rollups(&groups.read(), &rules, plan);
     inputs.bind(bindings.begin(worker, &rules, rollups, &entries, epoch));
     inputs.advance_to(epoch + 1);
     drop(entries);
@@ -236,6 +230,17 @@ impl Inputs {
         if !change.is_empty() {
             self.controls.send(Control::Rollups(change.clone()));
         }
+    }
+
+    /// Puts in the windows of the rules to begin with, where there was no snapshot; gives all rollups there are then.
+    fn begin_rollups(&mut self, groups: &Groups, rules: &RuleChange, plan: &Plan) -> Vec<(u32, Arc<Rollup>)> {
+        let mut rollups: Vec<(u32, Arc<Rollup>)> =
+            groups.rollups().map(|(number, rollup)| (number, rollup.clone())).collect();
+        let mut first = rules.rollups(plan.windows.lateness_ns);
+        first.added.retain(|(number, _)| rollups.iter().all(|(known, _)| known != number));
+        self.change_rollups(&first);
+        rollups.extend(first.added);
+        rollups
     }
 
     /// Puts in what was bound, at the epoch that the inputs are at.

@@ -113,3 +113,24 @@ fn alerts_are_those_of_all_samples_at_once() {
     println!("{} cases, {firings} firings, {crashes} crashes", seeds());
     assert!(firings > 100, "{firings} firings");
 }
+
+/// Windows of groups, as a rule has them: what is known of them hangs neither on the workers nor on a crash.
+#[test]
+fn alerts_of_windows_are_the_same_for_any_number_of_workers_and_after_a_crash() {
+    let mut firings = 0;
+    for seed in 0..seeds() / 3 {
+        let mut case = Case::random(seed);
+        case.rule_of_windows(&mut Random(seed ^ 0xface));
+        let last = case.epochs.len() as u64;
+        let mut random = Random(seed);
+        let at = random.below(last - 1) + 1;
+        let crash = (random.below(at) + 1, at, 2);
+        let reference = run(1, &case, None);
+        for (workers, crash) in [(2, None), (4, None), (1, Some(crash)), (4, Some(crash))] {
+            let known = run(workers, &case, crash);
+            assert_eq!(known.of_groups(), reference.of_groups(), "seed {seed}, {workers} workers, {crash:?}");
+        }
+        firings += reference.of_groups().len();
+    }
+    assert!(firings > 20, "{firings} firings");
+}

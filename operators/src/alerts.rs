@@ -7,23 +7,18 @@
 mod front;
 mod judge;
 mod life;
+mod operator;
 mod prepare;
 pub mod saved;
 mod watched;
 
-use std::cell::RefCell;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
-use std::rc::Rc;
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rapidhash::RapidHashMap as HashMap;
 use serde::{Deserialize, Serialize};
-use timely::container::CapacityContainerBuilder;
-use timely::dataflow::StreamVec;
-use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::generic::Operator as _;
 
 use crate::alert::{Machine, Transition};
 use crate::anomaly::Reason;
@@ -32,9 +27,9 @@ use crate::pane::Obs;
 use crate::rollup::RollupRow;
 use crate::rule::{ROLLUP_OF_RULE, Rule, RuleChange};
 use crate::sample::{DurationNs, SECOND, Sample, SeriesId, TimeNs};
-use crate::stash::Stash;
 use crate::window::Control;
 
+pub use operator::{Alerts, AlertsOfRows};
 pub use prepare::Backlog;
 use prepare::Prepared;
 pub use watched::KEPT_LEN_MAX;
@@ -156,106 +151,6 @@ impl Default for Patience {
     }
 }
 
-/// Runs alert rules over samples.
-pub trait Alerts<'scope> {
-    /// Steps the alerts of every bound rule and series. `controls` are those of
-    /// [`Windows::windows`](crate::window::Windows::windows). Between two epochs others may look at the machines.
-    fn alerts(
-        self,
-        controls: StreamVec<'scope, u64, Control>,
-        machines: Rc<RefCell<Machines>>,
-    ) -> StreamVec<'scope, u64, AlertTransition>;
-}
-
-impl<'scope> Alerts<'scope> for StreamVec<'scope, u64, Sample> {
-    fn alerts(
-        self,
-        controls: StreamVec<'scope, u64, Control>,
-        machines: Rc<RefCell<Machines>>,
-    ) -> StreamVec<'scope, u64, AlertTransition> {
-        self.binary_frontier::<_, CapacityContainerBuilder<Vec<AlertTransition>>, _, _, _, _>(
-            controls,
-            Pipeline,
-            Pipeline,
-            "Alerts",
-            move |_capability, _info| {
-                let mut stash = Stash::default();
-                move |(samples, samples_frontier), (controls, controls_frontier), output| {
-                    let port = output.output_index();
-                    samples.for_each(|capability, chunk| {
-                        let Some(epoch) = capability.least().copied() else { return };
-                        let stashed = stash.of(epoch, || capability.retain_least(port));
-                        stashed.chunks.push(std::mem::take(chunk));
-                    });
-                    controls.for_each(|capability, chunk| {
-                        let Some(epoch) = capability.least().copied() else { return };
-                        stash.of(epoch, || capability.retain_least(port)).controls.append(chunk);
-                    });
-                    let complete =
-                        |epoch| !samples_frontier.less_equal(&epoch) && !controls_frontier.less_equal(&epoch);
-                    while let Some((epoch, stashed)) = stash.take(complete) {
-                        let Some(capability) = stashed.capability else { continue };
-                        let mut session = output.session(&capability);
-                        let mut machines = machines.borrow_mut();
-                        machines.apply(epoch, &stashed.controls, stashed.chunks, |t| session.give(t));
-                    }
-                }
-            },
-        )
-    }
-}
-
-/// Runs alert rules over the rows of rollups that are their windows.
-pub trait AlertsOfRows<'scope> {
-    /// Steps the alerts of every rule and group. `controls` are those of the rollups.
-    fn alerts_of_rows(
-        self,
-        controls: StreamVec<'scope, u64, Control>,
-        machines: Rc<RefCell<Machines>>,
-    ) -> StreamVec<'scope, u64, AlertTransition>;
-}
-
-impl<'scope> AlertsOfRows<'scope> for StreamVec<'scope, u64, RollupRow> {
-    fn alerts_of_rows(
-        self,
-        controls: StreamVec<'scope, u64, Control>,
-        machines: Rc<RefCell<Machines>>,
-    ) -> StreamVec<'scope, u64, AlertTransition> {
-        self.binary_frontier::<_, CapacityContainerBuilder<Vec<AlertTransition>>, _, _, _, _>(
-            controls,
-            Pipeline,
-            Pipeline,
-            "Alerts of rows",
-            move |_capability, _info| {
-                let mut stash = Stash::default();
-                let mut rows: BTreeMap<u64, Vec<RollupRow>> = BTreeMap::new();
-                move |(input, rows_frontier), (controls, controls_frontier), output| {
-                    let port = output.output_index();
-                    input.for_each(|capability, chunk| {
-                        let Some(epoch) = capability.least().copied() else { return };
-                        stash.of(epoch, || capability.retain_least(port));
-                        let of_rules = chunk.drain(..).filter(|row| row.rollup & ROLLUP_OF_RULE != 0);
-                        rows.entry(epoch).or_default().extend(of_rules);
-                    });
-                    controls.for_each(|capability, chunk| {
-                        let Some(epoch) = capability.least().copied() else { return };
-                        stash.of(epoch, || capability.retain_least(port)).controls.append(chunk);
-                    });
-                    let complete =
-                        |epoch| !rows_frontier.less_equal(&epoch) && !controls_frontier.less_equal(&epoch);
-                    while let Some((epoch, stashed)) = stash.take(complete) {
-                        let of_epoch = rows.remove(&epoch).unwrap_or_default();
-                        let Some(capability) = stashed.capability else { continue };
-                        let mut session = output.session(&capability);
-                        let mut machines = machines.borrow_mut();
-                        machines.apply_rows(epoch, &stashed.controls, of_epoch, |t| session.give(t));
-                    }
-                }
-            },
-        )
-    }
-}
-
 /// Timers that are held beside two a source before those that count no more are dropped.
 const TIMERS_SPARE_MAX: usize = 64;
 /// Samples whose places are looked at together before they are put there.
@@ -323,7 +218,7 @@ impl Machines {
         chunks: Vec<Vec<Sample>>,
         mut out: impl FnMut(AlertTransition),
     ) {
-        self.control(epoch, controls, &mut out);
+        self.control(epoch, controls, true, &mut out);
         // However a series' samples lie in the epoch, they are one step: of what it says nothing hangs on others.
         if !chunks.iter().flatten().is_sorted_by_key(|sample| sample.time_ns) {
             self.look_through(epoch, &chunks);
@@ -347,7 +242,8 @@ impl Machines {
         mut rows: Vec<RollupRow>,
         mut out: impl FnMut(AlertTransition),
     ) {
-        self.control(epoch, controls, &mut out);
+        // Groups are bound by their rows.
+        self.control(epoch, controls, false, &mut out);
         rows.sort_by_key(|row| (row.rollup, row.group, row.end_ns));
         let mut late = 0;
         for of_group in rows.chunk_by(|a, b| (a.rollup, a.group) == (b.rollup, b.group)) {
@@ -369,7 +265,13 @@ impl Machines {
         self.counters.late.fetch_add(late, Ordering::Relaxed);
     }
 
-    fn control(&mut self, epoch: u64, controls: &[Control], out: &mut impl FnMut(AlertTransition)) {
+    fn control(
+        &mut self,
+        epoch: u64,
+        controls: &[Control],
+        of_series: bool,
+        out: &mut impl FnMut(AlertTransition),
+    ) {
         let mut gone = Vec::new();
         for control in controls {
             match control {
@@ -384,7 +286,9 @@ impl Machines {
         // Those that cease first: a rule that was changed begins where its old self ended.
         let binds = || {
             controls.iter().filter_map(|control| match *control {
-                Control::Bind { series, rule, diff } => Some((Source::Series(series), rule, diff)),
+                Control::Bind { series, rule, diff } if of_series => {
+                    Some((Source::Series(series), rule, diff))
+                }
                 _ => None,
             })
         };

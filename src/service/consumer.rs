@@ -135,19 +135,17 @@ impl Consumer {
             rollups: &rollups,
         };
         let restored = restorer.restore(wiring::plan(settings), callbacks(&intake, &outbox), &found);
-        let (engine, recovery) = restored.map_err(StartError::Journal)?;
-        let (engine, recovery) = (Arc::new(engine), Arc::new(recovery));
-        rollups.name_groups(engine.directory().clone());
-        board.name_groups(engine.directory().clone());
+        let (engine, recovery) =
+            restored.map(|(e, r)| (Arc::new(e), Arc::new(r))).map_err(StartError::Journal)?;
+        name_groups(&engine, &rollups, &board);
         outbox.recall(&board).map_err(|error| StartError::Journal(format!("outbox: {error}")))?;
         let silences = notifying::silences(settings, &places.cursors())?;
         let said =
             notifying::Said { outbox: &outbox, board: &board, checkpoint_epoch: recovery.checkpoint_epoch };
         let (receivers, running) = notifying::start(settings, &places.cursors(), &clock, &silences, &said)?;
-        let receivers = Arc::new(receivers);
         let sources = Sources { keeper: keeper.clone(), outbox: outbox.clone(), catalog: catalog.clone() };
-        let used = settings.storage.used();
-        let storages = Arc::new(Storages::start(used, &sources, places.kept_dir(), journal_id)?);
+        let storages = Storages::start(settings.storage.used(), &sources, places.kept_dir(), journal_id)?;
+        let storages = Arc::new(storages);
         skip_lost(&intake, &recovery, storages.newest_cursor().max(outbox.log().appended()));
         wake_readers(&keeper, &storages, &outbox);
         let written = rules_in_force(settings, book, &board, &intake);
@@ -252,6 +250,12 @@ impl Consumer {
         receivers.store();
         matches!(drained, Ok(Ok(true)))
     }
+}
+
+/// Tells who speaks of groups what they are called.
+fn name_groups(engine: &Engine, rollups: &RollupBook, board: &AlertBoard) {
+    rollups.name_groups(engine.directory().clone());
+    board.name_groups(engine.directory().clone());
 }
 
 /// Brings the rules of the settings into force, with a store that can change them.

@@ -43,7 +43,7 @@ pub(super) fn start(
     clock: &Clock,
     silences: &Arc<Silences>,
     said: &Said<'_>,
-) -> Result<(Receivers, AllRunning), StartError> {
+) -> Result<(Arc<Receivers>, AllRunning), StartError> {
     let wrong = |why: &dyn std::fmt::Display| StartError::Notifier(why.to_string());
     let configs = configs(settings);
     let names: Vec<&str> = configs.iter().map(|config| config.name.as_str()).collect();
@@ -66,7 +66,8 @@ pub(super) fn start(
         opened.handed_over(present);
         all.push(opened);
     }
-    Ok(Receivers::new(all))
+    let (receivers, running) = Receivers::new(all);
+    Ok((Arc::new(receivers), running))
 }
 
 /// Epoch of a transition, and its place in it.

@@ -8,7 +8,7 @@ use operators::alert::{Interval, Kind, Timing, Transition, Verdict, intervals};
 use operators::alerts::{AlertTransition, Slack, Source};
 use operators::catalog::Entry;
 use operators::condition::{Bounds, Operator};
-use operators::rule::{Level, Rule, RuleChange, Signal};
+use operators::rule::{Grouping, Level, Rule, RuleChange, Signal, WindowSignal};
 use operators::sample::{DurationNs, MINUTE, SECOND, Sample, SeriesId, TimeNs};
 use operators::series::{SeriesKey, Target};
 use operators::tier::{Tier, WindowPlan};
@@ -175,6 +175,38 @@ impl Case {
     }
 }
 
+impl Case {
+    /// Has a rule about windows come with one of the epochs, and no other.
+    pub fn rule_of_windows(&mut self, random: &mut Random) {
+        let grouping = match random.below(3) {
+            0 => Grouping::Series,
+            1 => Grouping::By(vec!["service".into()]),
+            _ => Grouping::By(vec!["n".into()]),
+        };
+        let signal = WindowSignal {
+            function: ["avg", "max", "p90", "count"][random.below(4) as usize].into(),
+            window_ns: random.between(1, 7) * 10 * SECOND,
+            hop_ns: 10 * SECOND,
+            grouping,
+            over: None,
+            samples_min: random.below(4),
+        };
+        let level = Level::new(">".parse().unwrap(), random.between(2, 8) as f64);
+        let timing = Timing::new(random.between(0, 40) * SECOND, 300 * SECOND);
+        let metric = format!("m{}", random.below(3));
+        let signal = Signal::Window(signal);
+        let rule = Rule { name: "windows".into(), metric, signal, level, timing, ..Rule::default() };
+        let from = random.below(self.epochs.len() as u64 / 2) as usize;
+        self.rules.clear();
+        for (at, epoch) in self.epochs.iter_mut().enumerate() {
+            // Nobody else has it yet.
+            let epoch = Arc::get_mut(epoch).unwrap();
+            let added = vec![(0, rule.clone())];
+            epoch.rules = (at == from).then(|| Arc::new(RuleChange { removed: Vec::new(), added }));
+        }
+    }
+}
+
 fn changes(rules: &[Watch], epoch: u64) -> Option<RuleChange> {
     let numbered = || (0_u32..).zip(rules);
     let removed =
@@ -270,7 +302,7 @@ fn gaps(samples: &[(TimeNs, f64)], for_ns: DurationNs, clock_ns: TimeNs) -> Vec<
 pub struct Known(BTreeMap<(u32, Source, TimeNs), Firing>);
 
 /// When a firing began, and when it ended, if it has, and whether in silence.
-type Firing = (TimeNs, Option<(TimeNs, bool)>);
+pub type Firing = (TimeNs, Option<(TimeNs, bool)>);
 
 impl Known {
     pub fn learn(&mut self, moved: &AlertTransition) {
@@ -303,6 +335,12 @@ impl Known {
             no_data: end.is_some_and(|(_, no_data)| no_data),
         })
         .collect()
+    }
+
+    /// Firings of groups: group, start, when it fired, its end.
+    pub fn of_groups(&self) -> Vec<(Source, TimeNs, Firing)> {
+        let all = self.0.iter().map(|((_, source, start_ns), firing)| (*source, *start_ns, *firing));
+        all.filter(|(source, ..)| matches!(source, Source::Group { .. })).collect()
     }
 
     pub fn len(&self) -> usize {
