@@ -6,7 +6,10 @@
 //!          └─ entries ──┐                         bindings
 //!                       │                            ^
 //!  rules ───────────────┴─(join on family)──(exchange by series)
+//!  rollups ─────────────┴─(join on family)──(admission by rollup)──(exchange by series)
 //! ```
+//!
+//! Windows also give complete slices of members of rollups, which go, by group, to `rollups`: rows, and what is kept.
 //!
 //! The join is a dataflow of its own: it moves only with epochs that bring entries, and before their samples do.
 //!

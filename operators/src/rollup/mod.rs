@@ -361,3 +361,80 @@ pub(crate) fn ceil_to(time_ns: TimeNs, width_ns: DurationNs) -> TimeNs {
 pub(crate) fn group_of_series(series: SeriesId) -> u64 {
     u64::from(series)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::MINUTE;
+
+    fn rollup(width_s: i64, hop_s: i64) -> Rollup {
+        Rollup {
+            name: "r".into(),
+            metric: "m".into(),
+            matcher: TargetMatcher::default(),
+            over: None,
+            grouping: Grouping::By(Vec::new()),
+            width_ns: width_s * SECOND,
+            hop_ns: hop_s * SECOND,
+            functions: vec!["avg".into()],
+            samples_min: 0,
+            correct_ns: 10 * MINUTE,
+            keep_ns: 0,
+        }
+    }
+
+    #[test]
+    fn rollups_that_can_not_be_kept_are_refused() {
+        let over = Over { metric: "n".into(), matcher: TargetMatcher::default(), function: "sum".into() };
+        for (rollup, expected) in [
+            (rollup(60, 10), None),
+            (rollup(65, 10), Some("the window to be a multiple of 10 s, found 65 s")),
+            (rollup(60, 0), Some("the hop to be a multiple of 10 s, found 0 s")),
+            (rollup(60, 120), Some("a hop of at most the window's 60 s, found 120 s")),
+            (rollup(12 * 3600, 3600), Some("at most the 43200 s that panes are held, found 47400 s")),
+            (rollup(6 * 3600, 60), None),
+            (rollup(6 * 3600, 10), Some("multiples of 60 s where panes of more than 3600 s ago are needed")),
+            (
+                Rollup { correct_ns: SECOND, ..rollup(60, 60) },
+                Some("at least the lateness of 30 s, found 1 s"),
+            ),
+            (Rollup { functions: vec![], ..rollup(60, 60) }, Some("at least one function, found 0")),
+            (Rollup { functions: vec!["mode".into()], ..rollup(60, 60) }, Some("found \"mode\"")),
+            (
+                Rollup { over: Some(over), functions: vec!["sum".into(), "avg".into()], ..rollup(60, 60) },
+                Some("one function of a ratio, found 2"),
+            ),
+        ] {
+            match (rollup.check(&WindowPlan::default()), expected) {
+                (Ok(()), None) => {}
+                (Err(found), Some(expected)) => assert!(found.contains(expected), "{found}"),
+                (found, expected) => panic!("{found:?}, expected {expected:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_sample_is_in_the_windows_whose_ends_follow_it() {
+        let ends = |width_s, hop_s, at_s: i64| {
+            let scheme = Scheme::new(Arc::new(rollup(width_s, hop_s))).unwrap();
+            scheme.ends(at_s * SECOND).map(|end_ns| end_ns / SECOND).collect::<Vec<_>>()
+        };
+        assert_eq!(ends(60, 60, 59), [60, 120], "its own, and the one behind");
+        assert_eq!(ends(30, 10, -1), [0, 10, 20, 30]);
+        assert_eq!(ends(30, 20, 20), [40, 60]);
+        assert_eq!(ends(30, 20, 10), [20, 40, 60]);
+    }
+
+    #[test]
+    fn clocks_go_in_steps_from_one_moment_at_which_something_is_due_to_the_next() {
+        let scheme = Scheme::new(Arc::new(rollup(60, 60))).unwrap();
+        let plan = WindowPlan { lateness_ns: 25 * SECOND, ..WindowPlan::default() };
+        for (clock_s, step_s, next_s) in
+            [(59, 30, 60), (60, 60, 90), (89, 60, 90), (90, 90, 120), (-1, -30, 0)]
+        {
+            let clock_ns = clock_s * SECOND;
+            let found = (scheme.step(clock_ns, &plan), scheme.next_step(clock_ns, &plan));
+            assert_eq!(found, (step_s * SECOND, next_s * SECOND), "{clock_s}");
+        }
+    }
+}
