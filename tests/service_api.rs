@@ -6,12 +6,14 @@
 //! - `raw`: raw samples out; `aggregate`, `windows`: windows out; `rollups`: those of groups
 //! - `status`: health, status, storage, series, rejects; `exposition`: `/metrics`
 //! - `alerts`: rules, states, the webhook; `rules`: rules and alerts listed, tried and written; `reload`: rules that
-//!   change; `silences`: silences, and receivers across restarts; `hostile`: what nobody should send
+//!   change; `corrections`: alerts that late samples change, of detectors, windows, silence; `silences`: silences, and receivers across restarts; `hostile`: what nobody should send
 
 #[path = "service/aggregate.rs"]
 mod aggregate;
 #[path = "service/alerts.rs"]
 mod alerts;
+#[path = "service/corrections.rs"]
+mod corrections;
 #[path = "service/exposition.rs"]
 mod exposition;
 #[path = "service/hostile.rs"]

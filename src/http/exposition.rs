@@ -285,7 +285,16 @@ fn own(app: &App, families: &mut Families) {
         let labels = format!("{{worker=\"{index}\"}}");
         counter("worker_busy_seconds", "Time a worker was busy", labels.clone(), load(&worker.busy_ns) / 1e9);
         counter("worker_samples", "Samples fed by a worker", labels.clone(), load(&worker.fed));
-        counter("alerts_late", "Samples behind their alert machine", labels, load(&worker.alerts_late));
+        counter("alerts_late", "Samples too late for their alerts", labels, load(&worker.alerts_late));
+    }
+    if let Some(reloader) = &app.reloader {
+        counter("reloads", "Times that the rules were read again", none(), load(&reloader.reloads));
+        counter(
+            "reload_failures",
+            "Of them those that found something wrong",
+            none(),
+            load(&reloader.failures),
+        );
     }
     for (name, value) in app.bus_counters().into_iter().filter(|(name, _)| !name.ends_with(OPEN_CONNECTIONS))
     {
@@ -294,6 +303,9 @@ fn own(app: &App, families: &mut Families) {
     let mut gauge = |name: &str, help: &str, value: f64| {
         families.add(&format!("plantd_metric_{name}"), "gauge", help, String::new(), value);
     };
+    let bound = app.engine.loads().iter().map(|worker| load(&worker.alerts_bound)).sum();
+    gauge("alerts_bound", "Pairs of an alert rule and a series or group that it watches", bound);
+    gauge("alert_rules", "Alert rules in force", app.board.rules().len() as f64);
     gauge("series", "Series known", app.catalog.len() as f64);
     gauge("samples_in_flight", "Samples accepted and not yet visible", app.intake.in_flight() as f64);
     gauge("panes_bytes", "Memory of panes", counts.bytes as f64);

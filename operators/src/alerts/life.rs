@@ -237,14 +237,14 @@ impl Life {
         let before = *self.now.machine();
         let (now, fresh) = self.again(rule, settled, clock_ns);
         self.now = now;
-        let told = std::mem::take(&mut self.told);
+        let (told, said) = (std::mem::take(&mut self.told), self.said);
         let mut say = |transition: Transition| {
             self.said = transition.value;
             out(Transition { decided_by_ns, ..transition });
         };
         // In this order, the last that is said is what holds.
         cancel(&before, now.machine(), &fresh, &mut say);
-        let told = differences(&told, &fresh, &mut say);
+        let told = differences(&told, &fresh, said, &mut say);
         begin_pending(&before, now.machine(), &mut say);
         self.told = told;
     }
@@ -265,7 +265,7 @@ impl Life {
         };
         let past = fresh.iter().map(|(occurrence, _)| *occurrence).filter(|past| past.end.is_some());
         let past: Vec<_> = past.map(|past| Occurrence { is_past: true, ..past }).collect();
-        self.told = differences(&past, &fresh, &mut say);
+        self.told = differences(&past, &fresh, 0.0, &mut say);
         begin_pending(&Machine::Inactive, now.machine(), &mut say);
     }
 
@@ -363,10 +363,11 @@ fn retraction(occurrence: &Occurrence, value: f64, decided_by_ns: TimeNs) -> Tra
 }
 
 /// Says how the firings `fresh` differ from those told: those that have no reason any more are retracted first, then
-/// each that is new, or ended otherwise, in the order of time. Both are in that order. Gives what is told then.
+/// each that is new, or ended otherwise, in the order of time. Both are in that order. `said` is the value told last. Gives what is told then.
 fn differences(
     told: &[Occurrence],
     fresh: &[(Occurrence, Values)],
+    said: f64,
     say: &mut impl FnMut(Transition),
 ) -> Vec<Occurrence> {
     let key = |occurrence: &Occurrence| (occurrence.since_ns, occurrence.fired_ns);
@@ -379,9 +380,8 @@ fn differences(
         }
         pairs.push((occurrence, values, known.next_if(|before| key(before) == key(occurrence))));
     }
-    let value = fresh.last().map_or(0.0, |(_, values)| values.ended);
     let gone = gone.into_iter().chain(known).filter(|gone| !gone.is_past);
-    gone.for_each(|gone| say(retraction(gone, value, 0)));
+    gone.for_each(|gone| say(retraction(gone, said, 0)));
     let mut now_told = Vec::with_capacity(fresh.len());
     for (occurrence, values, before) in pairs {
         let Occurrence { since_ns, fired_ns, end, .. } = *occurrence;
