@@ -58,6 +58,7 @@ pub async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<
         series(&app, &mut families);
         rollups::expose(&app, &mut families);
         own(&app, &mut families);
+        alerts(&app, &mut families);
         storages(&app, &mut families);
         receivers(&app, &mut families);
         statsd(&app, &mut families);
@@ -272,11 +273,6 @@ fn own(app: &App, families: &mut Families) {
         none(),
         load(&telemetry.samples_given_up),
     );
-    for (kind, count) in
-        ["pending", "cancelled", "firing", "resolved", "retracted"].iter().zip(&app.board.counts)
-    {
-        counter("alert_transitions", "Alert transitions", format!("{{kind=\"{kind}\"}}"), load(count));
-    }
     for (reason, count) in app.rejects.counts() {
         let labels = format!("{{reason=\"{}\"}}", reason.word());
         counter("samples_rejected", "Samples turned away", labels, count as f64);
@@ -287,15 +283,6 @@ fn own(app: &App, families: &mut Families) {
         counter("worker_samples", "Samples fed by a worker", labels.clone(), load(&worker.fed));
         counter("alerts_late", "Samples too late for their alerts", labels, load(&worker.alerts_late));
     }
-    if let Some(reloader) = &app.reloader {
-        counter("reloads", "Times that the rules were read again", none(), load(&reloader.reloads));
-        counter(
-            "reload_failures",
-            "Of them those that found something wrong",
-            none(),
-            load(&reloader.failures),
-        );
-    }
     for (name, value) in app.bus_counters().into_iter().filter(|(name, _)| !name.ends_with(OPEN_CONNECTIONS))
     {
         counter(&format!("bus_{name}"), "See the bus's counters", none(), value as f64);
@@ -303,9 +290,6 @@ fn own(app: &App, families: &mut Families) {
     let mut gauge = |name: &str, help: &str, value: f64| {
         families.add(&format!("plantd_metric_{name}"), "gauge", help, String::new(), value);
     };
-    let bound = app.engine.loads().iter().map(|worker| load(&worker.alerts_bound)).sum();
-    gauge("alerts_bound", "Pairs of an alert rule and a series or group that it watches", bound);
-    gauge("alert_rules", "Alert rules in force", app.board.rules().len() as f64);
     gauge("series", "Series known", app.catalog.len() as f64);
     gauge("samples_in_flight", "Samples accepted and not yet visible", app.intake.in_flight() as f64);
     gauge("panes_bytes", "Memory of panes", counts.bytes as f64);
@@ -318,7 +302,6 @@ fn own(app: &App, families: &mut Families) {
     for (name, value) in app.bus_counters().into_iter().filter(|(name, _)| name.ends_with(OPEN_CONNECTIONS)) {
         gauge(&format!("bus_{name}"), "Connections of the bus that are open now", value as f64);
     }
-    gauge("alerts_active", "Alerts pending or firing", app.board.active_len() as f64);
     for (name, help, latency) in [
         (
             "arrival_to_visible_seconds",
@@ -329,6 +312,36 @@ fn own(app: &App, families: &mut Families) {
     ] {
         families.add_summary(&format!("plantd_metric_{name}"), help, &latency.summary());
     }
+}
+
+/// What there is to count of alerts and their rules.
+fn alerts(app: &App, families: &mut Families) {
+    let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed) as f64;
+    let none = String::new;
+    let mut counter = |name: &str, help: &str, labels: String, value: f64| {
+        families.add(&format!("plantd_metric_{name}"), "counter", help, labels, value);
+    };
+    for (kind, count) in
+        ["pending", "cancelled", "firing", "resolved", "retracted"].iter().zip(&app.board.counts)
+    {
+        counter("alert_transitions", "Alert transitions", format!("{{kind=\"{kind}\"}}"), load(count));
+    }
+    if let Some(reloader) = &app.reloader {
+        counter("reloads", "Times that the rules were read again", none(), load(&reloader.reloads));
+        counter(
+            "reload_failures",
+            "Of them those that found something wrong",
+            none(),
+            load(&reloader.failures),
+        );
+    }
+    let mut gauge = |name: &str, help: &str, value: f64| {
+        families.add(&format!("plantd_metric_{name}"), "gauge", help, String::new(), value);
+    };
+    let bound = app.engine.loads().iter().map(|worker| load(&worker.alerts_bound)).sum();
+    gauge("alerts_bound", "Pairs of an alert rule and a series or group that it watches", bound);
+    gauge("alert_rules", "Alert rules in force", app.board.rules().len() as f64);
+    gauge("alerts_active", "Alerts pending or firing", app.board.active_len() as f64);
 }
 
 /// What the StatsD listener counts.
