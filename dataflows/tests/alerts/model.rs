@@ -16,7 +16,8 @@ use operators::tier::{Tier, WindowPlan};
 const START: TimeNs = 1_700_000_000 * SECOND;
 const SERIES: u32 = 7;
 const MS: i64 = SECOND / 1000;
-const SLACK_MAX_NS: DurationNs = 6 * SECOND;
+/// Five seconds, and what an epoch comes behind the newest sample.
+const SLACK_MAX_NS: DurationNs = 10 * SECOND;
 
 /// Nothing that a rule could look back for is given up.
 pub fn windows() -> WindowPlan {
