@@ -92,8 +92,8 @@ impl RuleStore {
         self.settings.read().clone()
     }
 
-    /// Reads the files in `alerts.rules_dir` again, and brings what they say into force. With `settings`, which were
-    /// read anew, the rules of the configuration change as well.
+    /// Reads the files in `alerts.rules_dir` again, and brings what they say into force; or the rules of `settings`, which
+    /// were read anew with those files.
     ///
     /// # Errors
     /// Whatever is wrong; then all stays as it was.
@@ -103,8 +103,18 @@ impl RuleStore {
     }
 
     fn read_and_apply(&self, settings: Option<Settings>) -> Result<RulesApplied, Unchanged> {
-        let settings = settings.unwrap_or_else(|| self.settings());
-        let rules = load_rules(&settings).map_err(Unchanged::Wrong)?;
+        // Settings that were read anew have their files' rules with them.
+        let (settings, rules): (Settings, Vec<RuleSettings>) = match settings {
+            Some(settings) => {
+                let rules = settings.alerts.all_rules().cloned().collect();
+                (settings, rules)
+            }
+            None => {
+                let settings = self.settings();
+                let rules = load_rules(&settings).map_err(Unchanged::Wrong)?;
+                (settings, rules)
+            }
+        };
         let active = rules.iter().filter(|rule| settings.alerts.enabled && rule.enabled).cloned().collect();
         let Some(apply) = self.apply.get() else {
             return Err(Unchanged::Failed("rules can't be changed while this runs".into()));

@@ -1,7 +1,11 @@
 //! Rules in files of their own: those of `alerts.rules_dir`, and single ones.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use operators::stable_hash::StableHash;
+use parking_lot::Mutex;
 
 use super::{Names, Rule, RuleSettings, check_names, check_windows, complete, prometheus};
 use crate::settings::compounds::List;
@@ -52,7 +56,7 @@ pub(in crate::settings) fn read_dir(settings: &Settings, report: &mut Report) ->
     };
     for file in files {
         let mut of_file = Report::default();
-        let read = read_path(&file, &settings.windows, &mut of_file);
+        let read = read_unless_known(&file, &settings.windows, &mut of_file);
         check_names(&mut known, &read, &mut of_file);
         report.problems.append(&mut of_file.problems);
         rules.extend(read);
@@ -79,6 +83,40 @@ fn files_of(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
     }
     files.sort();
     Ok(files)
+}
+
+/// What a file of the directory said when it was last read, by its path: of ten thousand rules in many files a change of
+/// one is to cost the reading of its own file.
+static KNOWN: Mutex<BTreeMap<PathBuf, Known>> = Mutex::new(BTreeMap::new());
+
+struct Known {
+    /// Hash of its bytes.
+    content: u128,
+    windows: WindowsSettings,
+    rules: Vec<RuleSettings>,
+}
+
+/// Reads a file unless it is as it was when nothing was wrong with it.
+fn read_unless_known(path: &Path, windows: &WindowsSettings, report: &mut Report) -> Vec<RuleSettings> {
+    let small = std::fs::metadata(path).is_ok_and(|found| found.len() <= FILE_BYTES_MAX);
+    let Some(bytes) = small.then(|| std::fs::read(path).ok()).flatten() else {
+        return read_path(path, windows, report);
+    };
+    let content = StableHash::new().bytes(&bytes).finish();
+    if let Some(known) = KNOWN.lock().get(path)
+        && (known.content, &known.windows) == (content, windows)
+    {
+        return known.rules.clone();
+    }
+    let before = report.problems.len();
+    let rules = read_path(path, windows, report);
+    let mut all = KNOWN.lock();
+    if report.problems.len() > before || all.len() >= FILES_MAX {
+        all.remove(path);
+    } else {
+        all.insert(path.to_path_buf(), Known { content, windows: windows.clone(), rules: rules.clone() });
+    }
+    rules
 }
 
 fn read_path(path: &Path, windows: &WindowsSettings, report: &mut Report) -> Vec<RuleSettings> {
