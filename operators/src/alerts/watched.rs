@@ -182,6 +182,16 @@ impl Watched {
     /// Puts a value in its place; says whether that is among those settled, or behind the clock.
     fn place(&mut self, patience: &Patience, obs: Obs, replaces: bool) -> bool {
         let behind_clock = obs.time_ns < self.front.clock_ns;
+        // The usual case, without a search: each step of one would wait for memory.
+        let newest_ns = self.newest_ns();
+        if obs.time_ns > newest_ns || (obs.time_ns == newest_ns && !replaces) {
+            if let Slack::Fixed(slack_ns) = patience.slack {
+                self.slack_ns = slack_ns;
+            }
+            self.front.kept.push((obs.time_ns, obs.value));
+            self.unsettled += 1;
+            return behind_clock;
+        }
         if obs.time_ns < self.newest_ns() && self.knows(obs) {
             // Sent again: it says nothing new.
             return false;
@@ -223,7 +233,12 @@ impl Watched {
     /// are corrected.
     fn settle(&mut self, rules: &Rules, till_ns: TimeNs, placed: Option<&[Obs]>, out: &mut impl FnMut(Said)) {
         let (before, kept) = (self.settled(), &self.front.kept);
-        let settled = kept.partition_point(|(time_ns, _)| *time_ns <= till_ns).max(before);
+        let settled = match kept.last() {
+            Some((newest_ns, _)) if *newest_ns > till_ns => {
+                kept.partition_point(|(time_ns, _)| *time_ns <= till_ns).max(before)
+            }
+            _ => kept.len(),
+        };
         self.unsettled = kept.len() - settled;
         let clock_ns = kept[..settled].last().map_or(till_ns, |(time_ns, _)| till_ns.max(*time_ns));
         self.front.clock_ns = clock_ns;
