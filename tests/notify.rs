@@ -113,6 +113,7 @@ fn notification(id: u128, after_noon_s: i64) -> Notification {
         threshold: 80.0,
         labels: Arc::default(),
         annotations: Arc::default(),
+        expected: None,
         time_ns: NOON_NS + after_noon_s * 1_000_000_000,
         started_ns: NOON_NS - 300_000_000_000,
         status: Status::Firing,

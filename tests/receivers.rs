@@ -33,6 +33,7 @@ fn notification(id: u128, status: Status) -> Notification {
         threshold: 80.0,
         labels: Arc::default(),
         annotations: Arc::default(),
+        expected: None,
         time_ns: now_ns - SECOND,
         started_ns: now_ns - 60 * SECOND,
         status,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Query, State};
 use operators::alert::{Kind, alert_id};
+use operators::alerts::Expected;
 use operators::sample::TimeNs;
 use operators::series::{SeriesKey, TargetMatcher};
 use serde_json::{Map, Value, json};
@@ -58,6 +59,12 @@ fn scientific(value: f64) -> String {
     }
 }
 
+/// What a detector expected, as receivers are told it.
+fn band(expected: &Expected) -> Value {
+    let Expected { score, lower, upper, reason } = expected;
+    json!({ "lower": lower, "upper": upper, "anomaly_score": score, "reason": reason.text() })
+}
+
 fn ours(app: &App, alert: &Active) -> Value {
     let Active { id, rule, key, firing, since_ns, fired_ns, value, told, .. } = alert;
     let rule = &rule.texts;
@@ -78,6 +85,9 @@ fn ours(app: &App, alert: &Active) -> Value {
         "timestamp": rfc3339(fired_ns.unwrap_or(*since_ns)),
         "tags": tags(key),
     });
+    if let Some(expected) = &alert.expected {
+        shown["expected"] = band(expected);
+    }
     if !silenced_by.is_empty() {
         shown["silenced_by"] = json!(silenced_by);
     }
@@ -192,6 +202,9 @@ fn shown(app: &App, past: &Past) -> Option<Value> {
     });
     if let Kind::Resolved { no_data } = transition.kind {
         shown["no_data"] = json!(no_data);
+    }
+    if let Some(expected) = &past.moved.expected {
+        shown["expected"] = band(expected);
     }
     if let Some(rule) = &past.rule {
         let told = app.board.told(&rule.texts, &key, &past.moved);

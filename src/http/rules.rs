@@ -251,7 +251,7 @@ pub async fn preview(State(app): State<Arc<App>>, request: Request) -> Result<Js
             ApiError::bad_request(format!("limit: expected a whole number above 0, found {value}"))
         })? as usize,
     };
-    let rule = wiring::rule(&written, app.rules.settings().alerts.stale);
+    let rule = wiring::rule_in(&written, &app.rules.settings());
     let played = tokio::task::spawn_blocking({
         let app = app.clone();
         move || preview::preview(&app.engine, &app.catalog, &rule, since_ns, now_ns, SAMPLES_MAX)

@@ -57,6 +57,11 @@ fn alert(entry: &Entry, now_ns: TimeNs, style: &Style) -> Value {
         ("threshold".to_string(), json!(number(alert.threshold))),
         ("started_at".to_string(), json!(rfc3339(alert.started_ns))),
     ]);
+    if let Some(expected) = &alert.expected {
+        annotations.insert("expected".into(), json!(format!("{} to {}", expected.lower, expected.upper)));
+        annotations.insert("anomaly_score".into(), json!(number(expected.score)));
+        annotations.insert("reason".into(), json!(expected.reason.text()));
+    }
     annotations.extend(alert.annotations.iter().map(|(name, text)| (label_name(name), json!(text))));
     if alert.status == Status::Retracted {
         annotations.insert("retracted".into(), json!("true"));

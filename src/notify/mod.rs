@@ -40,6 +40,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use operators::alerts::Expected;
 use operators::sample::TimeNs;
 use operators::series::Target;
 use parking_lot::Mutex;
@@ -103,6 +104,8 @@ pub struct Notification {
     pub labels: Arc<[(Arc<str>, String)]>,
     /// Further texts that the rule gives.
     pub annotations: Arc<[(Arc<str>, String)]>,
+    /// What a detector expected, and why the sample is strange.
+    pub expected: Option<Expected>,
     /// Event time of the transition.
     pub time_ns: TimeNs,
     /// Event time at which the breach began.

@@ -51,6 +51,19 @@ fn write_alert(alert: &Notification, out: &mut Vec<u8>) {
     write_time("started_at", alert.started_ns, out);
     write_key("id", out);
     write_json_str(&alert.id_text(), out);
+    if let Some(expected) = &alert.expected {
+        write_key("expected", out);
+        out.push(b'{');
+        let bounds =
+            [("lower", expected.lower), ("upper", expected.upper), ("anomaly_score", expected.score)];
+        for (key, number) in bounds {
+            write_key(key, out);
+            write_json_f64(number, out);
+        }
+        write_key("reason", out);
+        write_json_str(expected.reason.text(), out);
+        out.push(b'}');
+    }
     out.push(b'}');
 }
 

@@ -25,6 +25,7 @@ pub(super) fn notification(id: u128) -> Notification {
         threshold: 80.0,
         labels: Arc::default(),
         annotations: Arc::default(),
+        expected: None,
         time_ns: NOON_NS,
         started_ns: NOON_NS - 300_000_000_000,
         status: Status::Firing,

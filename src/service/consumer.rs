@@ -269,9 +269,9 @@ fn rules_in_force(
     control.apply(wiring::rules(settings));
     let written = Arc::new(RuleStore::new(settings));
     if settings.alerts.enabled {
-        let stale = settings.alerts.stale;
+        let settings = settings.clone();
         written.wire(Box::new(move |wanted| {
-            Ok(control.apply(wanted.iter().map(|rule| wiring::rule(rule, stale)).collect()))
+            Ok(control.apply(wanted.iter().map(|rule| wiring::rule_in(rule, &settings)).collect()))
         }));
     }
     written

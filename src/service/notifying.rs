@@ -289,6 +289,7 @@ mod tests {
             threshold: 0.0,
             labels: Arc::default(),
             annotations: Arc::default(),
+            expected: None,
             time_ns,
             started_ns: time_ns,
             status,

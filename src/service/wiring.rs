@@ -33,7 +33,7 @@ use crate::rollups::Wanted;
 use crate::settings::{self, BusSettings, JournalSettings, Settings, StorageSettings, WindowsSettings};
 use crate::statsd::StatsdConfig;
 
-pub use rules::{rule, rules};
+pub use rules::{rule, rule_in, rules};
 
 pub(super) fn ns(duration: Duration) -> DurationNs {
     DurationNs::try_from(duration.as_nanos()).unwrap_or(DurationNs::MAX)

@@ -69,6 +69,9 @@ fn a_detector_says_what_it_expected() {
     service.accept(&json!(samples));
     let alerts = receiver.wait(2);
     assert_eq!((&alerts[0]["status"], alerts[0]["value"].as_f64()), (&json!("firing"), Some(300.0)));
+    let expected = &alerts[0]["expected"];
+    assert_eq!(expected["reason"], "outside of everything seen so far", "{expected}");
+    assert!(expected["anomaly_score"].as_f64().is_some_and(|score| score > 0.5), "{expected}");
     let message = alerts[0]["message"].as_str().expect("a text");
     let bounds: Vec<f64> = message
         .trim_start_matches("300, expected ")
@@ -76,6 +79,22 @@ fn a_detector_says_what_it_expected() {
         .map(|number| number.parse().unwrap_or_else(|_| panic!("{message}")))
         .collect();
     assert!(bounds[0] > 20.0 && bounds[0] < 55.0 && bounds[1] > 55.0 && bounds[1] < 90.0, "{message}");
+}
+
+#[test]
+fn a_rule_goes_by_the_windows_of_a_rollup_and_by_its_name() {
+    let receiver = Receiver::start();
+    let yaml =
+        settings(&receiver, "    - { name: busy, metric: by_host_avg, operator: \">\", threshold: 80 }\n");
+    let rollups =
+        "rollups:\n  - { name: by_host, metric: cpu, by: [ host ], window: 20s, functions: [ avg, max ] }\n";
+    let service = Running::start(&format!("{yaml}{rollups}"));
+    service.clock_at(40.0);
+    let of = |t: f64, value: f64| json!({"timestamp": at(t), "service": "s", "metrics": {"cpu": value}, "tags": {"host": "a"}});
+    service.accept(&json!([of(0.0, 99.0), of(10.0, 71.0), of(20.0, 99.0), of(30.0, 71.5), of(40.0, 1.0)]));
+    let busy = &receiver.wait(1)[0];
+    assert_eq!((&busy["name"], &busy["tags"]), (&json!("busy"), &json!({"host": "a"})));
+    assert_eq!((&busy["started_at"], busy["value"].as_f64()), (&json!(at(20.0)), Some(85.0)));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use operators::alert::Timing;
 use operators::condition::Operator;
+use operators::rollup::Rollup;
 use operators::rule::{Grouping, Level, Over, Rule, Signal, Texts, WindowSignal};
 use operators::series::TargetMatcher;
 
@@ -15,7 +16,37 @@ use crate::settings::{RuleCondition, RuleSettings, Settings};
 
 /// The rules that the settings want.
 pub fn rules(settings: &Settings) -> Vec<Rule> {
-    settings.alerts.active_rules().map(|written| rule(written, settings.alerts.stale)).collect()
+    settings.alerts.active_rules().map(|written| rule_in(written, settings)).collect()
+}
+
+/// One rule among settings: its metric may be that of a rollup, `NAME_FUNCTION`, whose windows it compares then.
+pub fn rule_in(written: &RuleSettings, settings: &Settings) -> Rule {
+    let mut rule = rule(written, settings.alerts.stale);
+    if rule.signal != Signal::Sample {
+        return rule;
+    }
+    for rollup in &settings.rollups {
+        let function = written.metric.strip_prefix(&rollup.name).and_then(|rest| rest.strip_prefix('_'));
+        let Some(function) = function.filter(|name| rollup.functions.iter().any(|f| f == name)) else {
+            continue;
+        };
+        let Rollup { metric, matcher, over, grouping, width_ns, hop_ns, samples_min, .. } =
+            rollup.rollup(&settings.windows);
+        // What the rule asks of groups as well, it asks of their members.
+        rule.matcher.service = rule.matcher.service.or(matcher.service);
+        rule.matcher.tags.extend(matcher.tags);
+        rule.metric = metric;
+        rule.signal = Signal::Window(WindowSignal {
+            function: function.into(),
+            window_ns: width_ns,
+            hop_ns,
+            grouping,
+            over,
+            samples_min,
+        });
+        break;
+    }
+    rule
 }
 
 /// One rule; a value of it holds for `stale` when no newer sample comes.
