@@ -163,7 +163,7 @@ impl Engine {
             })
             .collect();
         drop(entries);
-        let (greeting, greetings) = sync_channel(plan.workers);
+        let (begun, all_begun) = sync_channel(plan.workers);
         let worker_plan = plan.clone();
         let mut config = timely::Config::process(plan.workers);
         // To poll before parking pays where workers wait for each other in loops. Here each epoch has a few waits, and
@@ -171,13 +171,12 @@ impl Engine {
         config.worker = config.worker.idle_spin(Duration::ZERO);
         let guards = timely::execute(config, move |worker| {
             let index = worker.index();
-            // The receiver lives until all workers have said who they are.
-            let _ = greeting.send((index, std::thread::current()));
             if let Some(seat) = seats[index].lock().take() {
-                worker::run(worker, &worker_plan, seat);
+                worker::run(worker, &worker_plan, seat, &begun);
             }
         })?;
-        let mut threads: Vec<(usize, Thread)> = greetings.iter().take(plan.workers).collect();
+        // What it started from is bound then, and groups have their names: nobody sees it with less.
+        let mut threads: Vec<(usize, Thread)> = all_begun.iter().take(plan.workers).collect();
         threads.sort_by_key(|(index, _)| *index);
         let threads = threads.into_iter().map(|(_, thread)| thread).collect();
         let recent = Recent::new(plan.recent_bytes);

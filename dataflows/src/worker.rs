@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use operators::alerts::Machines;
@@ -78,8 +79,9 @@ pub struct Seat {
     pub load: Arc<Load>,
 }
 
-/// Runs until told to stop or until nobody can tell it anything any more.
-pub fn run(worker: &mut Worker, plan: &Plan, seat: Seat) {
+/// Runs until told to stop or until nobody can tell it anything any more. Says who it is to `begun` as soon as all that
+/// there was already is bound.
+pub fn run(worker: &mut Worker, plan: &Plan, seat: Seat, begun: &SyncSender<(usize, Thread)>) {
     let (index, peers) = (worker.index(), worker.peers());
     let Seat { commands, shard, groups, directory, machines, group_machines, rules, .. } = seat;
     let Seat { entries, epoch, outbox, closed, rolled, progress, load, .. } = seat;
@@ -101,6 +103,8 @@ pub fn run(worker: &mut Worker, plan: &Plan, seat: Seat) {
     inputs.bind(bindings.begin(worker, &rules, rollups, &entries, epoch));
     inputs.advance_to(epoch + 1);
     drop(entries);
+    // The receiver lives until it has heard of all workers.
+    let _ = begun.send((index, std::thread::current()));
     let mut desk = Desk {
         shard,
         groups,

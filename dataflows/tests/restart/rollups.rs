@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
+use dataflows::checkpoint::queue;
+use dataflows::engine::{Callbacks, Engine};
 use dataflows::epoch::Epoch;
+use dataflows::restore::Snapshot;
+use operators::catalog::Entry;
 use operators::rollup::{Rollup, RollupChange};
 use operators::rule::{Grouping, Over};
 use operators::sample::{MINUTE, SECOND};
@@ -56,4 +60,29 @@ pub fn with_rollups(mut epochs: Vec<Arc<Epoch>>) -> Vec<Arc<Epoch>> {
         }
     }
     epochs
+}
+
+/// Whoever asks an engine as soon as it has started finds its groups by name: it tells nobody of them later.
+#[test]
+fn groups_have_their_names_when_an_engine_has_started() {
+    let entries: Vec<Entry> = (0..2000).map(|id| Entry { id, key: super::key(id) }).collect();
+    let by_n = Rollup { grouping: Grouping::By(vec!["n".into()]), ..rollup(0) };
+    let rollups = RollupChange { removed: Vec::new(), added: vec![(7, Arc::new(by_n))] };
+    let epoch =
+        Epoch { number: 1, arrival_ns: SECOND, entries: entries.clone(), rollups, ..Epoch::default() };
+    let engine = Engine::start(super::plan(2, false), Callbacks::default()).unwrap();
+    engine.submit(Arc::new(epoch));
+    let (sink, parts) = queue(100_000);
+    engine.wait_for(1);
+    let names = |engine: &Engine| engine.directory().groups(7);
+    let before = names(&engine);
+    assert_eq!(before.len(), 667, "a third of the series has this metric");
+    assert_eq!(engine.stop_with_checkpoint(sink), Some(1));
+    let parts: Vec<_> = parts.iter().collect();
+    for workers in [1, 2, 4] {
+        let mut snapshot = Snapshot::new(super::plan(workers, false), entries.clone()).unwrap();
+        assert_eq!(super::add_all(&mut snapshot, &parts), Ok(1));
+        let engine = Engine::start_from(snapshot, Callbacks::default(), 1).unwrap();
+        assert_eq!(names(&engine), before, "{workers} workers");
+    }
 }
