@@ -56,8 +56,11 @@ pub(in crate::settings) fn read_dir(settings: &Settings, report: &mut Report) ->
     };
     for file in files {
         let mut of_file = Report::default();
-        let read = read_unless_known(&file, &settings.windows, &mut of_file);
+        let read = read_unless_known(&file, &settings.windows, &known, &mut of_file);
         check_names(&mut known, &read, &mut of_file);
+        if !of_file.problems.is_empty() {
+            KNOWN.lock().remove(&file);
+        }
         report.problems.append(&mut of_file.problems);
         rules.extend(read);
     }
@@ -96,8 +99,14 @@ struct Known {
     rules: Vec<RuleSettings>,
 }
 
-/// Reads a file unless it is as it was when nothing was wrong with it.
-fn read_unless_known(path: &Path, windows: &WindowsSettings, report: &mut Report) -> Vec<RuleSettings> {
+/// Reads a file unless it is as it was when nothing was wrong with it. One that has a name of `taken` is read for the
+/// place of that name.
+fn read_unless_known(
+    path: &Path,
+    windows: &WindowsSettings,
+    taken: &Names,
+    report: &mut Report,
+) -> Vec<RuleSettings> {
     let small = std::fs::metadata(path).is_ok_and(|found| found.len() <= FILE_BYTES_MAX);
     let Some(bytes) = small.then(|| std::fs::read(path).ok()).flatten() else {
         return read_path(path, windows, report);
@@ -105,6 +114,7 @@ fn read_unless_known(path: &Path, windows: &WindowsSettings, report: &mut Report
     let content = StableHash::new().bytes(&bytes).finish();
     if let Some(known) = KNOWN.lock().get(path)
         && (known.content, &known.windows) == (content, windows)
+        && known.rules.iter().all(|rule| !taken.contains_key(&rule.name))
     {
         return known.rules.clone();
     }
