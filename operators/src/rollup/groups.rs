@@ -7,16 +7,14 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
-use timely::dataflow::channels::pact::{Exchange, Pipeline};
-use timely::dataflow::operators::Capability;
-use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::channels::pact::Exchange;
 
 use super::group::{At, Group, Said};
 use super::update::Sliced;
 use super::{Rollup, RollupChange, RollupRow, Scheme};
 use crate::sample::{DurationNs, TimeNs};
+use crate::stash::each_epoch;
 use crate::tier::WindowPlan;
 use crate::window::Control;
 
@@ -273,56 +271,16 @@ pub trait Rollups<'scope> {
     ) -> StreamVec<'scope, u64, RollupRow>;
 }
 
-/// An epoch under way.
-#[derive(Default)]
-struct Gathered {
-    sliced: Vec<Sliced>,
-    controls: Vec<Control>,
-    capability: Option<Capability<u64>>,
-}
-
 impl<'scope> Rollups<'scope> for StreamVec<'scope, u64, Sliced> {
     fn rollups(
         self,
         controls: StreamVec<'scope, u64, Control>,
         groups: Arc<RwLock<Groups>>,
     ) -> StreamVec<'scope, u64, RollupRow> {
-        self.binary_frontier::<_, CapacityContainerBuilder<Vec<RollupRow>>, _, _, _, _>(
-            controls,
-            Exchange::new(Sliced::route),
-            Pipeline,
-            "Rollups",
-            move |_capability, _info| {
-                let mut epochs: BTreeMap<u64, Gathered> = BTreeMap::new();
-                move |(sliced, sliced_frontier), (controls, controls_frontier), output| {
-                    let port = output.output_index();
-                    sliced.for_each(|capability, chunk| {
-                        let Some(epoch) = capability.least().copied() else { return };
-                        let gathered = epochs.entry(epoch).or_default();
-                        gathered.sliced.append(chunk);
-                        if gathered.capability.is_none() {
-                            gathered.capability = capability.retain_least(port);
-                        }
-                    });
-                    controls.for_each(|capability, chunk| {
-                        let Some(epoch) = capability.least().copied() else { return };
-                        let gathered = epochs.entry(epoch).or_default();
-                        gathered.controls.append(chunk);
-                        if gathered.capability.is_none() {
-                            gathered.capability = capability.retain_least(port);
-                        }
-                    });
-                    let complete =
-                        |epoch| !sliced_frontier.less_equal(&epoch) && !controls_frontier.less_equal(&epoch);
-                    while let Some(entry) = epochs.first_entry().filter(|entry| complete(*entry.key())) {
-                        let (epoch, gathered) = entry.remove_entry();
-                        let Some(capability) = gathered.capability else { continue };
-                        let rows = groups.write().apply(epoch, &gathered.controls, gathered.sliced);
-                        let mut session = output.session(&capability);
-                        rows.into_iter().for_each(|row| session.give(row));
-                    }
-                }
-            },
-        )
+        let route = Exchange::new(Sliced::route);
+        each_epoch("Rollups", self, route, controls, move |epoch, controls, chunks, out| {
+            let rows = groups.write().apply(epoch, controls, chunks.into_iter().flatten().collect());
+            rows.into_iter().for_each(out);
+        })
     }
 }
