@@ -55,20 +55,6 @@ impl Checked<'_> {
     /// What this rule is: the key that says so, and the keys that have no meaning then.
     fn kind(&self) -> (&'static str, &'static [&'static str]) {
         const OF_WINDOWS: &[&str] = &["every", "by", "without", "min_samples", "over"];
-        const BUT_SILENCE: &[&str] = &[
-            "condition",
-            "method",
-            "func",
-            "window",
-            "every",
-            "by",
-            "without",
-            "min_samples",
-            "over",
-            "operator",
-            "threshold",
-            "resolve_threshold",
-        ];
         const BUT_STALE: &[&str] = &[
             "absent_for",
             "condition",
@@ -84,6 +70,8 @@ impl Checked<'_> {
             "threshold",
             "resolve_threshold",
         ];
+        // All but the first, `absent_for`, which is what it is.
+        const BUT_SILENCE: &[&str] = BUT_STALE.split_at(1).1;
         const BUT_ANOMALY: &[&str] = &["func", "window", "every", "by", "without", "min_samples", "over"];
         if self.is_given("stale_for") {
             ("stale_for", BUT_STALE)

@@ -107,11 +107,14 @@ fn read_unless_known(
     taken: &Names,
     report: &mut Report,
 ) -> Vec<RuleSettings> {
-    let small = std::fs::metadata(path).is_ok_and(|found| found.len() <= FILE_BYTES_MAX);
-    let Some(bytes) = small.then(|| std::fs::read(path).ok()).flatten() else {
-        return read_path(path, windows, report);
+    let text = match read_text(path) {
+        Ok(text) => text,
+        Err(problem) => {
+            report.problems.push(problem);
+            return Vec::new();
+        }
     };
-    let content = StableHash::new().bytes(&bytes).finish();
+    let content = StableHash::new().bytes(text.as_bytes()).finish();
     if let Some(known) = KNOWN.lock().get(path)
         && (known.content, &known.windows) == (content, windows)
         && known.rules.iter().all(|rule| !taken.contains_key(&rule.name))
@@ -119,7 +122,13 @@ fn read_unless_known(
         return known.rules.clone();
     }
     let before = report.problems.len();
-    let rules = read_path(path, windows, report);
+    let rules = match parse(path, &text, report) {
+        Ok(node) => node.map(|node| rules_of(&node, path, windows, report)).unwrap_or_default(),
+        Err(problem) => {
+            report.problems.push(problem);
+            Vec::new()
+        }
+    };
     let mut all = KNOWN.lock();
     if report.problems.len() > before || all.len() >= FILES_MAX {
         all.remove(path);
@@ -129,21 +138,13 @@ fn read_unless_known(
     rules
 }
 
-fn read_path(path: &Path, windows: &WindowsSettings, report: &mut Report) -> Vec<RuleSettings> {
-    match read_node(path, report) {
-        Ok(Some(node)) => rules_of(&node, path, windows, report),
-        Ok(None) => Vec::new(),
-        Err(problem) => {
-            report.problems.push(problem);
-            Vec::new()
-        }
-    }
+pub(super) fn read_node(path: &Path, report: &mut Report) -> Result<Option<Node>, Problem> {
+    parse(path, &read_text(path)?, report)
 }
 
-pub(super) fn read_node(path: &Path, report: &mut Report) -> Result<Option<Node>, Problem> {
-    let file: Arc<str> = path.display().to_string().into();
+fn read_text(path: &Path) -> Result<String, Problem> {
     let refused = |why: String| Problem {
-        origin: Origin::File { file: file.clone(), line: 1, column: 1 },
+        origin: Origin::File { file: name_of(path), line: 1, column: 1 },
         key: String::new(),
         text: format!("expected a file that can be read, found {why}"),
     };
@@ -151,8 +152,15 @@ pub(super) fn read_node(path: &Path, report: &mut Report) -> Result<Option<Node>
     if size.len() > FILE_BYTES_MAX {
         return Err(refused("more than 16MiB".into()));
     }
-    let text = std::fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;
-    yaml::parse_up_to(NODES_MAX, &file, &text, report)
+    std::fs::read_to_string(path).map_err(|error| refused(error.to_string()))
+}
+
+fn parse(path: &Path, text: &str, report: &mut Report) -> Result<Option<Node>, Problem> {
+    yaml::parse_up_to(NODES_MAX, &name_of(path), text, report)
+}
+
+fn name_of(path: &Path) -> Arc<str> {
+    path.display().to_string().into()
 }
 
 /// The rules of a file with the key `rules` or `groups`.
