@@ -10,7 +10,7 @@
 //! - [`http`]: the API; [`health`]: asking a running one
 //! - [`rulebook`]: which rules are in force; [`reload`]: others; [`alerts`]: the table of alerts; [`alert_history`]:
 //!   their latest transitions; [`notify`]: transitions -> receivers
-//! - [`rules`]: alert rules tried before they go live, and the list of those that run
+//! - [`rules`]: alert rules tried before they go live, and the list of those that run; `gathered`: what they say, by epoch
 //! - [`promql`]: Prometheus' expressions, as far as rules of ours can say the same
 //! - [`templates`]: texts with places for values
 //! - [`rollups`]: which rollups are wanted, and what is said of them
@@ -32,6 +32,7 @@ pub mod delivery;
 pub mod detect;
 pub mod feed;
 mod file_lock;
+mod gathered;
 pub mod health;
 pub mod http;
 pub mod huge_pages;

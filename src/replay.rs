@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dataflows::engine::{Callbacks, Engine};
+use dataflows::engine::Engine;
 use dataflows::epoch::Epoch;
 use dataflows::plan::Plan;
 use dataflows::view::{self, WindowQuery};
@@ -21,8 +21,8 @@ use operators::function;
 use operators::sample::{SeriesId, TimeNs};
 use operators::stable_hash::StableHash;
 use operators::tier::floor_to;
-use parking_lot::Mutex;
 
+use crate::gathered::Gathered;
 use crate::journal::epochs::{self, KIND_EPOCH};
 use crate::journal::files::Files;
 use crate::journal::log::{Log, LogConfig};
@@ -75,18 +75,9 @@ pub fn replay(
 ) -> io::Result<Summary> {
     let (log, _) =
         Log::open(files, LogConfig { dir: dir.into(), ..LogConfig::default() }).map_err(io::Error::other)?;
-    let gathered: Arc<Mutex<BTreeMap<u64, Vec<AlertTransition>>>> = Arc::default();
+    let gathered = Gathered::default();
     let names: Vec<Arc<str>> = plan.rules.iter().map(|rule| rule.name.clone()).collect();
-    let callbacks = Callbacks {
-        outbox: Arc::new({
-            let gathered = gathered.clone();
-            move |epoch, transitions| {
-                gathered.lock().entry(epoch).or_default().extend_from_slice(transitions);
-            }
-        }),
-        ..Callbacks::default()
-    };
-    let engine = Engine::start(plan, callbacks).map_err(io::Error::other)?;
+    let engine = Engine::start(plan, gathered.callbacks()).map_err(io::Error::other)?;
     let catalog = Catalog::new(CatalogLimits { series_max: usize::MAX, series_per_service_max: usize::MAX });
     let mut said =
         Said { catalog: &catalog, names: &names, out, summary: Summary::default(), hash: StableHash::new() };
@@ -143,17 +134,8 @@ struct Said<'a> {
 
 impl Said<'_> {
     /// Writes the transitions of epochs up to `complete`.
-    fn say(
-        &mut self,
-        gathered: &Mutex<BTreeMap<u64, Vec<AlertTransition>>>,
-        complete: u64,
-    ) -> io::Result<()> {
-        let due = {
-            let mut gathered = gathered.lock();
-            let later = gathered.split_off(&(complete + 1));
-            std::mem::replace(&mut *gathered, later)
-        };
-        for mut transitions in due.into_values() {
+    fn say(&mut self, gathered: &Gathered, complete: u64) -> io::Result<()> {
+        for mut transitions in gathered.take(complete).into_values() {
             transitions.sort_by_key(|moved| (moved.source, moved.rule));
             for moved in &transitions {
                 self.say_one(moved)?;

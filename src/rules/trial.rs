@@ -1,20 +1,19 @@
 //! An engine of its own that samples are played through in virtual time: nothing sleeps, and no clock is read.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dataflows::engine::{Callbacks, Engine};
+use dataflows::engine::Engine;
 use dataflows::epoch::Epoch;
 use dataflows::plan::Plan;
-use operators::alerts::{AlertTransition, Source};
+use operators::alerts::Source;
 use operators::catalog::{Catalog, CatalogLimits, Entry};
 use operators::rule::Rule;
 use operators::sample::{DurationNs, SECOND, Sample, TimeNs};
 use operators::series::SeriesKey;
 use operators::tier::WindowPlan;
-use parking_lot::Mutex;
 
 use crate::alerts::group_key;
+use crate::gathered::Gathered;
 
 /// A sample, and when it comes.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,7 +48,7 @@ pub struct Trial {
     rules: Vec<Rule>,
     engine: Engine,
     catalog: Catalog,
-    gathered: Arc<Mutex<BTreeMap<u64, Vec<AlertTransition>>>>,
+    gathered: Gathered,
     /// Arrival times of epochs, by number from 1.
     arrivals_ns: Vec<TimeNs>,
     said: Vec<Said>,
@@ -65,16 +64,7 @@ impl Trial {
     /// # Errors
     /// If it can't start.
     pub fn start(windows: WindowPlan, rules: Vec<Rule>, workers: usize) -> Result<Trial, String> {
-        let gathered: Arc<Mutex<BTreeMap<u64, Vec<AlertTransition>>>> = Arc::default();
-        let callbacks = Callbacks {
-            outbox: Arc::new({
-                let gathered = gathered.clone();
-                move |epoch, transitions| {
-                    gathered.lock().entry(epoch).or_default().extend_from_slice(transitions);
-                }
-            }),
-            ..Callbacks::default()
-        };
+        let gathered = Gathered::default();
         let heartbeat_ns = windows.tiers.first().map_or(SECOND, |tier| tier.width_ns);
         // The longest that an evaluation may wait for stragglers is a second.
         let settled_ns = windows
@@ -88,7 +78,7 @@ impl Trial {
         let rules = plan.rules.clone();
         Ok(Trial {
             rules,
-            engine: Engine::start(plan, callbacks)?,
+            engine: Engine::start(plan, gathered.callbacks())?,
             catalog,
             gathered,
             arrivals_ns: Vec::new(),
@@ -166,12 +156,7 @@ impl Trial {
 
     /// Takes what was said in epochs that are complete.
     fn gather(&mut self, complete: u64) {
-        let due = {
-            let mut gathered = self.gathered.lock();
-            let later = gathered.split_off(&(complete + 1));
-            std::mem::replace(&mut *gathered, later)
-        };
-        for (epoch, mut transitions) in due {
+        for (epoch, mut transitions) in self.gathered.take(complete) {
             // From several workers, in any order; of one alert they come in order.
             transitions.sort_by_key(|moved| (moved.rule, moved.source));
             let arrival_ns = self.arrivals_ns.get(epoch as usize - 1).copied().unwrap_or_default();
