@@ -47,13 +47,14 @@ struct SeriesAnswer {
     error_bound: f64,
 }
 
+/// A window's value.
 #[derive(Serialize)]
-struct Point {
-    start: String,
-    value: f64,
-    count: u64,
-    r#final: bool,
-    revision: u64,
+pub(super) struct Point {
+    pub(super) start: String,
+    pub(super) value: f64,
+    pub(super) count: u64,
+    pub(super) r#final: bool,
+    pub(super) revision: u64,
 }
 
 /// A question, read from its parameters.
@@ -84,7 +85,11 @@ pub async fn aggregate(
     if let Some((rollup, places)) = rollups::meant(&app, &params)? {
         wait_for_epoch(&app, params.number("min_epoch")?).await?;
         let began = Instant::now();
-        let answer = rollups::answer(&app, &params, &rollup, &places)?;
+        // It waits for the worker that keeps the groups, as windows do below.
+        let asked = app.clone();
+        let answer = tokio::task::spawn_blocking(move || rollups::answer(&asked, &params, &rollup, &places))
+            .await
+            .map_err(|_| ApiError::internal("the query was cut short"))??;
         app.telemetry.aggregate_query.record(began.elapsed());
         return Ok(Json(answer).into_response());
     }
@@ -163,22 +168,30 @@ fn question(app: &App, params: &Params) -> Result<Question, ApiError> {
         });
         Ok((name.to_string(), function?))
     });
-    let end_ns = params.time("end")?.unwrap_or_else(|| app.intake.now_ns().saturating_add(window_ns));
-    let asked_ns = params.time("start")?;
-    let start_ns = asked_ns.unwrap_or_else(|| end_ns.saturating_sub(HOUR.max(window_ns)));
-    if start_ns >= end_ns {
-        return Err(ApiError::bad_request("start: expected a time before end"));
-    }
+    let Range { start: start_ns, end: end_ns } = range(app, params, window_ns)?;
     // Windows are aligned to the epoch of Unix time; those that the range touches are answered whole.
     let (start_ns, last_ns) = (floor_to(start_ns, window_ns), floor_to(end_ns - 1, window_ns));
     Ok(Question {
         metric: metric.into(),
         window_ns,
         range_ns: start_ns..last_ns.saturating_add(window_ns),
-        start_ns: asked_ns,
+        start_ns: params.time("start")?,
         functions: functions.collect::<Result<_, ApiError>>()?,
         by: params.get("by").map(|_| params.list("by").into_iter().map(String::from).collect()),
     })
+}
+
+/// The times asked for. Without `end` that is up to one window from now; without `start` an hour, or one window.
+///
+/// # Errors
+/// If one is no time, or there is nothing between them.
+pub(super) fn range(app: &App, params: &Params, width_ns: DurationNs) -> Result<Range<TimeNs>, ApiError> {
+    let end_ns = params.time("end")?.unwrap_or_else(|| app.intake.now_ns().saturating_add(width_ns));
+    let start_ns = params.time("start")?.unwrap_or_else(|| end_ns.saturating_sub(HOUR.max(width_ns)));
+    if start_ns >= end_ns {
+        return Err(ApiError::bad_request("start: expected a time before end"));
+    }
+    Ok(start_ns..end_ns)
 }
 
 /// A range that begins before what any of the groups can hold is refused. Who names no start gets what there is.

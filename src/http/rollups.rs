@@ -2,7 +2,6 @@
 //! `/metrics`.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use axum::Json;
@@ -10,12 +9,11 @@ use axum::extract::{Query, State};
 use operators::function::Function;
 use operators::rollup::Rollup;
 use operators::rule::{Grouping, SERVICE};
-use operators::sample::{DurationNs, HOUR, TimeNs};
 use operators::series::{Target, TargetMatcher, text_matches};
 use serde::Serialize;
 
 use super::App;
-use super::aggregate::duration_text;
+use super::aggregate::{Point, duration_text, range};
 use super::error::ApiError;
 use super::exposition::{Families, labels_of, sanitize};
 use super::params::{Params, rfc3339};
@@ -116,15 +114,6 @@ struct GroupAnswer {
     func: String,
     points: Vec<Point>,
     error_bound: f64,
-}
-
-#[derive(Serialize)]
-struct Point {
-    start: String,
-    value: f64,
-    count: u64,
-    r#final: bool,
-    revision: u64,
 }
 
 /// Which rollup a request means, and which of its functions: by `rollup=NAME`, or by the metric name of one of its
@@ -242,16 +231,6 @@ fn group_answer(
         points,
         error_bound,
     }
-}
-
-/// Starts of the windows asked for. Without `start` that is what is kept, at most the last hour.
-fn range(app: &App, params: &Params, width_ns: DurationNs) -> Result<Range<TimeNs>, ApiError> {
-    let end_ns = params.time("end")?.unwrap_or_else(|| app.intake.now_ns().saturating_add(width_ns));
-    let start_ns = params.time("start")?.unwrap_or_else(|| end_ns.saturating_sub(HOUR.max(width_ns)));
-    if start_ns >= end_ns {
-        return Err(ApiError::bad_request("start: expected a time before end"));
-    }
-    Ok(start_ns..end_ns)
 }
 
 /// Whether a group is meant: by what its members share, and by nothing else.
