@@ -41,6 +41,14 @@ pub fn put_signed(out: &mut Vec<u8>, value: i64) {
     put_varint(out, zigzag(value));
 }
 
+/// Appends postcard's form of a value behind its length.
+pub fn put_framed(out: &mut Vec<u8>, value: &impl serde::Serialize) {
+    // Nothing that is saved can fail to be encoded: the size of each sequence is known.
+    let bytes = postcard::to_allocvec(value).unwrap_or_default();
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(&bytes);
+}
+
 /// Signed as unsigned: 0, -1, 1, -2 are 0, 1, 2, 3.
 #[inline]
 pub fn zigzag(value: i64) -> u64 {
@@ -237,6 +245,18 @@ impl<'a> Reader<'a> {
     /// A number on its own.
     pub fn f64(&mut self) -> Result<f64, Unreadable> {
         Ok(self.value(0.0)?.0)
+    }
+
+    /// What [`put_framed`] wrote, all of it; `expected` is what it is called where it is something else.
+    pub fn framed<T: serde::de::DeserializeOwned>(
+        &mut self,
+        expected: &'static str,
+    ) -> Result<T, Unreadable> {
+        let len = self.len(1)?;
+        match postcard::take_from_bytes(self.bytes(len)?) {
+            Ok((value, [])) => Ok(value),
+            _ => Err(self.wrong(expected)),
+        }
     }
 
     /// Checks that nothing is left.

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 
 use super::watched::Watched;
 use super::{Machines, Source};
-use crate::packed::{Reader, Unreadable, put_signed, put_varint};
+use crate::packed::{Reader, Unreadable, put_framed, put_signed, put_varint};
 use crate::rule::{Rule, RuleChange};
 use crate::sample::TimeNs;
 
@@ -95,10 +95,10 @@ impl Machines {
         let mut rules = Vec::with_capacity(count);
         for _ in 0..count {
             let number = u32::try_from(reader.varint()?).map_err(|_| reader.wrong("the number of a rule"))?;
-            rules.push((number, framed(reader, "a rule")?));
+            rules.push((number, reader.framed("a rule")?));
         }
         while reader.left() > 0 {
-            let (source, watched): (Source, Watched) = framed(reader, "a source and its alerts")?;
+            let (source, watched): (Source, Watched) = reader.framed("a source and its alerts")?;
             if !watched.is_sound() {
                 return Err(reader.wrong("values and alerts of a source in order"));
             }
@@ -127,24 +127,5 @@ impl Machines {
         self.arrival_ns = arrival_ns;
         let armed = self.sources.iter().zip(0..).map(|((_, watched), place)| (watched.armed_ns, place));
         self.timers.extend(armed.filter(|(armed_ns, _)| *armed_ns < TimeNs::MAX).map(Reverse));
-    }
-}
-
-fn put_framed(out: &mut Vec<u8>, value: &impl serde::Serialize) {
-    // Nothing here can fail to be encoded: the size of each sequence is known.
-    let bytes = postcard::to_allocvec(value).unwrap_or_default();
-    put_varint(out, bytes.len() as u64);
-    out.extend_from_slice(&bytes);
-}
-
-fn framed<T: serde::de::DeserializeOwned>(
-    reader: &mut Reader<'_>,
-    expected: &'static str,
-) -> Result<T, Unreadable> {
-    let len = reader.len(1)?;
-    let bytes = reader.bytes(len)?;
-    match postcard::take_from_bytes(bytes) {
-        Ok((value, [])) => Ok(value),
-        _ => Err(reader.wrong(expected)),
     }
 }

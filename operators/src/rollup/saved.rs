@@ -14,7 +14,7 @@ use super::group::Group;
 use super::groups::Groups;
 use super::update::Sliced;
 use super::{Rollup, RollupChange};
-use crate::packed::{Reader, Unreadable, put_signed, put_varint};
+use crate::packed::{Reader, Unreadable, put_framed, put_signed, put_varint};
 use crate::sample::TimeNs;
 
 /// Slices and rows that a checkpoint can bear. With more it is given up.
@@ -50,7 +50,7 @@ impl Notes {
         put_varint(out, self.given.len() as u64);
         for (at, sliced) in &self.given {
             put_varint(out, at.saturating_sub(epoch));
-            put_postcard(out, sliced);
+            put_framed(out, sliced);
         }
     }
 
@@ -60,7 +60,7 @@ impl Notes {
         let mut given = Vec::with_capacity(len);
         for _ in 0..len {
             let at = epoch.saturating_add(reader.varint()?);
-            given.push((at, postcard_of(reader, "a slice or a row")?));
+            given.push((at, reader.framed("a slice or a row")?));
         }
         Ok(given)
     }
@@ -98,7 +98,7 @@ impl Groups {
         let begin = |out: &mut Vec<u8>, (rows, missed): (u64, u64)| {
             put_varint(out, rows);
             put_varint(out, missed);
-            put_postcard(out, &rollups);
+            put_framed(out, &rollups);
         };
         // Sums stand in the first piece only: pieces are added up.
         begin(&mut open, (rows, missed));
@@ -109,7 +109,7 @@ impl Groups {
             }
             put_varint(&mut open, rollup.into());
             put_varint(&mut open, group);
-            put_postcard(&mut open, held);
+            put_framed(&mut open, held);
         }
         part(open);
     }
@@ -121,7 +121,7 @@ impl Groups {
     ) -> Result<SavedRollups, Unreadable> {
         let arrival_ns = reader.signed()?;
         let (rows, missed) = (reader.varint()?, reader.varint()?);
-        let rollups: Vec<(u32, Rollup)> = postcard_of(reader, "rollups")?;
+        let rollups: Vec<(u32, Rollup)> = reader.framed("rollups")?;
         let added = rollups.into_iter().map(|(number, rollup)| (number, Arc::new(rollup))).collect();
         let saved =
             SavedRollups { arrival_ns, rollups: RollupChange { removed: Vec::new(), added }, rows, missed };
@@ -129,7 +129,7 @@ impl Groups {
             let rollup =
                 u32::try_from(reader.varint()?).map_err(|_| reader.wrong("the number of a rollup"))?;
             let group = reader.varint()?;
-            found(SavedGroup { rollup, group, held: postcard_of(reader, "a group")? })?;
+            found(SavedGroup { rollup, group, held: reader.framed("a group")? })?;
         }
         Ok(saved)
     }
@@ -161,20 +161,4 @@ pub fn by_epoch(noted: Vec<(u64, Sliced)>) -> BTreeMap<u64, Vec<Sliced>> {
         epochs.entry(epoch).or_default().push(sliced);
     }
     epochs
-}
-
-fn put_postcard(out: &mut Vec<u8>, value: &impl serde::Serialize) {
-    // Into memory, with lengths that are known, it does not fail.
-    let bytes = postcard::to_allocvec(value).unwrap_or_default();
-    put_varint(out, bytes.len() as u64);
-    out.extend_from_slice(&bytes);
-}
-
-fn postcard_of<T: serde::de::DeserializeOwned>(
-    reader: &mut Reader<'_>,
-    what: &'static str,
-) -> Result<T, Unreadable> {
-    let len = reader.len(1)?;
-    let bytes = reader.bytes(len)?;
-    postcard::from_bytes(bytes).map_err(|_| reader.wrong(what))
 }
