@@ -110,6 +110,17 @@ pub fn breaches(said: &[Said]) -> Vec<Breach> {
     found
 }
 
+/// The same of what was, or began, from `from_ns` until `until_ns`, as it stood then.
+pub fn breaches_within(said: &[Said], from_ns: TimeNs, until_ns: TimeNs) -> Vec<Breach> {
+    let mut found = breaches(said);
+    for breach in &mut found {
+        breach.ended_ns = breach.ended_ns.filter(|ended_ns| *ended_ns <= until_ns);
+        breach.fired_ns = breach.fired_ns.filter(|fired_ns| *fired_ns <= until_ns);
+    }
+    found.retain(|breach| breach.ended_ns.is_none_or(|ended_ns| ended_ns >= from_ns));
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;

@@ -10,7 +10,7 @@ use operators::sample::{SECOND, Sample, SeriesId, TimeNs};
 use operators::series::SeriesKey;
 use operators::tier::{WindowPlan, floor_to};
 
-use super::alerts::{Breach, breaches};
+use super::alerts::{Breach, breaches_within};
 use super::trial::{Arriving, Trial};
 use super::unit::shown_key;
 use crate::http::params::rfc3339;
@@ -156,12 +156,7 @@ impl Past {
             Since::At(time_ns) => time_ns,
         };
         self.span_ns = (from_ns, end_ns);
-        self.breaches = breaches(&trial.finish(end_ns));
-        for breach in &mut self.breaches {
-            breach.ended_ns = breach.ended_ns.filter(|ended_ns| *ended_ns <= end_ns);
-            breach.fired_ns = breach.fired_ns.filter(|fired_ns| *fired_ns <= end_ns);
-        }
-        self.breaches.retain(|breach| breach.ended_ns.is_none_or(|ended_ns| ended_ns >= from_ns));
+        self.breaches = breaches_within(&trial.finish(end_ns), from_ns, end_ns);
         self
     }
 

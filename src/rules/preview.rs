@@ -13,7 +13,7 @@ use operators::rule::{Rule, Signal};
 use operators::sample::{DurationNs, SeriesId, TimeNs};
 use operators::series::SeriesKey;
 
-use super::alerts::{Breach, breaches};
+use super::alerts::{Breach, breaches_within};
 use super::past::{is_watched, played};
 use super::trial::{Arriving, Trial};
 
@@ -80,12 +80,7 @@ pub fn preview(
     }
     let played_samples = samples.len();
     let trial = played(Trial::start(plan.clone(), vec![rule.clone()], 1)?, samples);
-    let mut breaches = breaches(&trial.finish(until_ns));
-    for breach in &mut breaches {
-        breach.ended_ns = breach.ended_ns.filter(|ended_ns| *ended_ns <= until_ns);
-        breach.fired_ns = breach.fired_ns.filter(|fired_ns| *fired_ns <= until_ns);
-    }
-    breaches.retain(|breach| breach.ended_ns.is_none_or(|ended_ns| ended_ns >= from_ns));
+    let breaches = breaches_within(&trial.finish(until_ns), from_ns, until_ns);
     Ok(Preview { breaches, from_ns, until_ns, exact_from_ns, series: watched.len(), samples: played_samples })
 }
 
