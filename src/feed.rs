@@ -182,17 +182,20 @@ impl WindowFeed {
             self.shapes.clear();
         }
         let key = self.catalog.key(series)?;
-        let width = duration_text(width_ns);
-        let tags = key.target.tags.iter().map(|(name, value)| (&**name, &**value));
-        let tags: Vec<(&str, &str)> =
-            tags.filter(|(name, _)| *name != "window").chain([("window", &*width)]).collect();
         let shape = Shape {
-            target: Arc::new(Target::new(&key.target.service, tags)),
+            target: windowed(&key.target, &key.target.service, width_ns),
             metrics: self.functions.iter().map(|name| format!("{}_{name}", key.metric).into()).collect(),
         };
         self.shapes.insert((series, width_ns), shape.clone());
         Some(shape)
     }
+}
+
+/// A target with the width of its windows as a tag.
+fn windowed(target: &Target, service: &str, width_ns: DurationNs) -> Arc<Target> {
+    let width = duration_text(width_ns);
+    let tags = target.tags.iter().map(|(name, value)| (&**name, &**value));
+    Arc::new(Target::new(service, tags.filter(|(name, _)| *name != "window").chain([("window", &*width)])))
 }
 
 /// Windows of rollups, a message for each: the metrics are `NAME_FUNCTION`, the tags those that its group shares and the
@@ -202,15 +205,11 @@ fn rolled(said: &Said) -> impl Iterator<Item = Message> + '_ {
     rolled.rows.iter().filter_map(|row| {
         let (name, functions) = rolled.rollups.get(&row.rollup)?;
         let texts = rolled.groups.get(&(row.rollup, row.group))?;
-        let width = duration_text(row.width_ns);
-        let tags = texts.tags.iter().map(|(name, value)| (&**name, &**value));
-        let tags: Vec<(&str, &str)> =
-            tags.filter(|(name, _)| *name != "window").chain([("window", &*width)]).collect();
         let service = if texts.service.is_empty() { ROLLUP_SERVICE } else { &*texts.service };
         let values = functions.iter().zip(&row.values).filter(|(_, value)| value.is_finite());
         let metrics: Vec<(Arc<str>, f64)> =
             values.map(|(function, value)| (format!("{name}_{function}").into(), *value)).collect();
-        let target = Arc::new(Target::new(service, tags));
+        let target = windowed(texts, service, row.width_ns);
         (!metrics.is_empty()).then(|| Message { time_ns: row.start_ns(), target, metrics })
     })
 }
