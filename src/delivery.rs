@@ -40,8 +40,8 @@ use parking_lot::Mutex;
 
 use crate::sinks::{Position, Reader, Sink, SinkStatus};
 use courier::{Courier, Next};
-pub(crate) use cursor::replace;
 pub use cursor::{CursorStore, Stored};
+pub(crate) use cursor::{overwrite, replace};
 pub use dead_letters::{DeadLetters, DeadLettersConfig};
 use source::{Lag, Source};
 

@@ -102,8 +102,13 @@ fn crc(version: u32, position: Position) -> u32 {
 /// # Errors
 /// The file can't be written; then it holds the one or the other.
 pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    fs::create_dir_all(super::directory_of(path))?;
+    overwrite(path, text)
+}
+
+/// The same where the directory has to be there.
+pub(crate) fn overwrite(path: &Path, text: &[u8]) -> io::Result<()> {
     let dir = super::directory_of(path);
-    fs::create_dir_all(dir)?;
     let beside = path.with_extension("new");
     let mut file = File::create(&beside)?;
     file.write_all(text)?;

@@ -1,13 +1,12 @@
 //! The rules as they are written: those of the configuration, of files, and of the API, which are in a file too. What
 //! changes is brought into force by one function, which the service gives.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
+use crate::delivery::overwrite;
 use crate::settings::rules::files::API_FILE;
 use crate::settings::{RuleSettings, Settings, SettingsErrors, load_rules, print_rules, read_rules};
 
@@ -189,10 +188,10 @@ impl RuleStore {
         };
         let text =
             format!("# Written by the API: POST, PUT and DELETE of /api/v1/rules.\n{}", print_rules(rules));
-        replace(path, text.as_bytes()).map_err(failed)?;
+        overwrite(path, text.as_bytes()).map_err(failed)?;
         self.read_and_apply(None).inspect_err(|_| {
             let restored = match &before {
-                Some(bytes) => replace(path, bytes),
+                Some(bytes) => overwrite(path, bytes),
                 None => std::fs::remove_file(path),
             };
             if let Err(error) = restored {
@@ -213,17 +212,6 @@ fn api_rules(path: &Path, settings: &Settings) -> Result<Vec<RuleSettings>, Unch
     } else {
         Err(Unchanged::Wrong(SettingsErrors(read.problems)))
     }
-}
-
-/// Writes a file so that after a crash it is there whole, as it was or as it is.
-fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let part = dir.join(format!(".{API_FILE}.part"));
-    let mut file = File::create(&part)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&part, path)?;
-    File::open(dir)?.sync_all()
 }
 
 #[cfg(test)]
