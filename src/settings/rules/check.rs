@@ -44,12 +44,7 @@ impl Checked<'_> {
         if self.has_problem(key) {
             return;
         }
-        let path = joined(self.path, key);
-        let origin = match self.report.origins.of(&path) {
-            Origin::Default => self.node.origin.clone(),
-            origin => origin,
-        };
-        self.report.problem(&origin, &path, text);
+        problem_at(self.path, key, &self.node.origin, text, self.report);
     }
 
     /// What this rule is: the key that says so, and the keys that have no meaning then.
@@ -305,10 +300,15 @@ pub(in crate::settings) fn check_names(known: &mut Names, rules: &[RuleSettings]
 
 /// Lays a problem at a key of a rule that was read.
 fn problem_of(rule: &RuleSettings, key: &str, text: String, report: &mut Report) {
-    let path = joined(&rule.source.path, key);
+    problem_at(&rule.source.path, key, &rule.source.origin, text, report);
+}
+
+/// Lays a problem at a key of the rule at `path`, or where the key is not given at the rule, which stands at `origin`.
+fn problem_at(path: &str, key: &str, origin: &Origin, text: impl Into<String>, report: &mut Report) {
+    let path = joined(path, key);
     let origin = match report.origins.of(&path) {
-        Origin::Default => rule.source.origin.clone(),
-        origin => origin,
+        Origin::Default => origin.clone(),
+        of_key => of_key,
     };
     report.problem(&origin, &path, text);
 }
