@@ -37,13 +37,15 @@ pub struct AlertHistory {
 }
 
 impl AlertHistory {
-    /// Takes note of a transition that is newer than all others.
-    pub fn push(&self, past: Past) {
+    /// Takes note of transitions that are newer than all others, the oldest first.
+    pub fn extend(&self, past: impl IntoIterator<Item = Past>) {
         let mut ring = self.ring.lock();
-        if ring.len() == LEN_MAX {
-            ring.pop_front();
+        for past in past {
+            if ring.len() == LEN_MAX {
+                ring.pop_front();
+            }
+            ring.push_back(past);
         }
-        ring.push_back(past);
     }
 
     /// Up to `limit` transitions that `wanted` says are, the newest first, and whether older ones were forgotten.
@@ -74,7 +76,7 @@ pub fn recall(
 ) -> io::Result<()> {
     let mut reader = log.reader(recalled_from(log));
     while let Some(record) = reader.next(log.appended())? {
-        of(&record).into_iter().for_each(|past| history.push(past));
+        history.extend(of(&record));
     }
     Ok(())
 }
@@ -92,7 +94,7 @@ mod tests {
             let transition =
                 Transition { kind: Kind::Firing, at_ns: 0, since_ns: 0, value: 0.0, decided_by_ns: 0 };
             let moved = AlertTransition { rule: 0, source: Source::Series(7), transition, expected: None };
-            history.push(Past { epoch, name: "r".into(), rule: None, moved });
+            history.extend([Past { epoch, name: "r".into(), rule: None, moved }]);
         }
         let (newest, forgotten) = history.newest(2, |past| past.epoch % 2 == 0);
         assert_eq!(newest.iter().map(|past| past.epoch).collect::<Vec<_>>(), [10_004, 10_002]);

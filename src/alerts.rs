@@ -4,7 +4,8 @@
 
 mod texts;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -16,6 +17,7 @@ use operators::rule::{Grouping, ROLLUP_OF_RULE, Rule, RuleChange, Signal};
 use operators::sample::{SeriesId, TimeNs};
 use operators::series::SeriesKey;
 use parking_lot::{Mutex, RwLock};
+use rapidhash::RapidHashMap as HashMap;
 
 use crate::alert_history::{AlertHistory, Past};
 use crate::notify::receipt::Receipt;
@@ -60,7 +62,7 @@ pub struct AlertBoard {
     rules: RwLock<Rules>,
     catalog: Arc<Catalog>,
     /// By rule and source. Most alerts come and go unseen, so what people read is looked up when they do.
-    active: Mutex<BTreeMap<(u32, Source), State>>,
+    active: Mutex<HashMap<(u32, Source), State>>,
     /// Transitions by kind: pending, cancelled, firing, resolved, retracted.
     pub counts: [AtomicU64; 5],
     /// The latest transitions.
@@ -162,35 +164,45 @@ impl AlertBoard {
         }
     }
 
-    /// Takes note of a transition; gives what receivers are to be told, if anything.
-    pub fn apply(&self, moved: &AlertTransition) -> Option<Notification> {
-        let rule = self.rule(moved.rule)?;
-        let transition = moved.transition;
-        let place = (moved.rule, moved.source);
-        let (since_ns, value, expected) = (transition.since_ns, transition.value, moved.expected);
-        let state = |fired_ns| State { since_ns, fired_ns, value, expected };
+    /// Takes note of what an epoch says. Where it is said for the first time, it is remembered, and `tell` is called with
+    /// what receivers are to be told and of which of the transitions.
+    pub fn apply(
+        &self,
+        epoch: u64,
+        transitions: &[AlertTransition],
+        fresh: bool,
+        mut tell: impl FnMut(u32, Notification),
+    ) {
+        let mut told = Vec::new();
+        let mut counts = [0; 5];
+        let mut past = Vec::with_capacity(transitions.len());
         let mut active = self.active.lock();
-        // A correction may speak of an earlier breach than the one that is shown.
-        let shown_ns = active.get(&place).map(|state| state.since_ns);
-        let (count, now) = match transition.kind {
-            Kind::Pending => (0, Some(state(None))),
-            Kind::Cancelled => (1, None),
-            Kind::Firing => (2, Some(state(Some(transition.at_ns)))),
-            Kind::Resolved { .. } => (3, None),
-            Kind::Retracted => (4, None),
-        };
-        match now {
-            Some(state) if shown_ns.is_none_or(|shown_ns| shown_ns <= transition.since_ns) => {
-                active.insert(place, state);
+        let mut last: Option<Arc<KnownRule>> = None;
+        for (place, moved) in (0..).zip(transitions) {
+            // Mostly one rule has much to say at a time.
+            if last.as_ref().is_none_or(|rule| rule.number != moved.rule) {
+                last = self.rule(moved.rule);
             }
-            None if shown_ns == Some(transition.since_ns) => {
-                active.remove(&place);
+            let Some(rule) = &last else { continue };
+            counts[show(&mut active, moved)] += 1;
+            if let Some(status) = status(moved.transition.kind).filter(|_| fresh) {
+                told.push((place, status, rule.clone(), moved));
             }
-            _ => {}
+            if fresh {
+                let (name, rule) = (rule.texts.name.clone(), Some(rule.clone()));
+                past.push(Past { epoch, name, rule, moved: *moved });
+            }
         }
         drop(active);
-        self.counts[count].fetch_add(1, Ordering::Relaxed);
-        self.notification(moved, status(transition.kind)?, &rule.texts)
+        for (count, more) in self.counts.iter().zip(counts) {
+            count.fetch_add(more, Ordering::Relaxed);
+        }
+        self.history.extend(past);
+        for (place, status, rule, moved) in told {
+            if let Some(notification) = self.notification(moved, status, &rule.texts) {
+                tell(place, notification);
+            }
+        }
     }
 
     /// What receivers are told of a transition.
@@ -225,13 +237,6 @@ impl AlertBoard {
     pub fn told(&self, rule: &RuleTexts, key: &SeriesKey, moved: &AlertTransition) -> Told {
         let Transition { value, since_ns, at_ns, .. } = moved.transition;
         rule.told(key, value, moved.expected, since_ns, at_ns)
-    }
-
-    /// Remembers a transition that an epoch said for the first time.
-    pub fn remember(&self, epoch: u64, moved: &AlertTransition) {
-        if let Some(rule) = self.rule(moved.rule) {
-            self.history.push(Past { epoch, name: rule.texts.name.clone(), rule: Some(rule), moved: *moved });
-        }
     }
 
     /// What receivers are to be told of a transition that the table knows already.
@@ -275,8 +280,9 @@ impl AlertBoard {
 
     /// Alerts that are pending or firing, firing ones first.
     pub fn active(&self) -> Vec<Active> {
-        let states: Vec<((u32, Source), State)> =
+        let mut states: Vec<((u32, Source), State)> =
             self.active.lock().iter().map(|(place, state)| (*place, *state)).collect();
+        states.sort_unstable_by_key(|(place, _)| *place);
         let shown = states.into_iter().filter_map(|((number, source), state)| {
             let (key, rule) = (self.key(source)?, self.rule(number)?);
             let State { since_ns, fired_ns, value, expected } = state;
@@ -297,6 +303,34 @@ impl AlertBoard {
         active.sort_by_key(|alert| (!alert.firing, alert.since_ns));
         active
     }
+}
+
+/// Has the table show a transition; gives which of the counts it belongs to.
+fn show(active: &mut HashMap<(u32, Source), State>, moved: &AlertTransition) -> usize {
+    let transition = moved.transition;
+    let (since_ns, value, expected) = (transition.since_ns, transition.value, moved.expected);
+    let state = |fired_ns| State { since_ns, fired_ns, value, expected };
+    let (count, now) = match transition.kind {
+        Kind::Pending => (0, Some(state(None))),
+        Kind::Cancelled => (1, None),
+        Kind::Firing => (2, Some(state(Some(transition.at_ns)))),
+        Kind::Resolved { .. } => (3, None),
+        Kind::Retracted => (4, None),
+    };
+    match (active.entry((moved.rule, moved.source)), now) {
+        // A correction may speak of an earlier breach than the one that is shown.
+        (Entry::Occupied(mut shown), Some(state)) if shown.get().since_ns <= since_ns => {
+            shown.insert(state);
+        }
+        (Entry::Occupied(shown), None) if shown.get().since_ns == since_ns => {
+            shown.remove();
+        }
+        (Entry::Vacant(place), Some(state)) => {
+            place.insert(state);
+        }
+        _ => {}
+    }
+    count
 }
 
 /// What a group of a rule's windows is: the series that stands for itself, or what its members share with the metric of
@@ -346,7 +380,12 @@ mod tests {
         let seen = |kind, since_ns, at_ns| {
             let transition = Transition { kind, at_ns, since_ns, value: 2.0, decided_by_ns: at_ns };
             let source = Source::Series(series);
-            board.apply(&AlertTransition { rule: 0, source, transition, expected: None });
+            board.apply(
+                1,
+                &[AlertTransition { rule: 0, source, transition, expected: None }],
+                true,
+                |_, _| {},
+            );
             board.active().iter().map(|a| (a.firing, a.since_ns, a.fired_ns)).collect::<Vec<_>>()
         };
         assert_eq!(seen(Kind::Pending, 5, 5), [(false, 5, None)]);

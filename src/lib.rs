@@ -18,8 +18,7 @@
 //! - [`sinks`]: where samples are stored; [`delivery`]: feeds them from a log, with a cursor
 //! - [`collectors`]: what a producer measures; [`producer`]: collectors -> bus
 //! - [`detect`]: anomaly scores for a table
-//! - [`telemetry`]: what the service counts about itself; `file_lock`: files that are ours alone; [`huge_pages`]: for
-//!   the heap
+//! - [`telemetry`]: what the service counts about itself; `file_lock`: files that are ours alone
 
 pub mod alert_history;
 pub mod alerts;
@@ -35,7 +34,6 @@ mod file_lock;
 mod gathered;
 pub mod health;
 pub mod http;
-pub mod huge_pages;
 pub mod intake;
 pub mod journal;
 pub mod keeper;

@@ -32,6 +32,9 @@ const SAID_AND_ROLLED: u8 = 6;
 const WAITING_MAX: usize = 1_000_000;
 /// Time between two syncs, and between two tries to write.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+/// Shortest time between two looks at what is to be said: under load each epoch says something, and a record is cheaper
+/// than a wake-up.
+const ROUND_MIN: Duration = Duration::from_millis(5);
 const RETRY: Duration = Duration::from_millis(100);
 
 /// What an epoch has to say, as it is written.
@@ -228,6 +231,7 @@ impl Outbox {
         let mut synced = Instant::now();
         loop {
             let (due, upto, closed) = self.next(synced + SYNC_INTERVAL);
+            let said = !due.is_empty();
             for (epoch, mut saying) in due {
                 // From several workers, in any order; of one alert and of one window they come in order.
                 saying.transitions.sort_by_key(|moved| (moved.source, moved.rule));
@@ -237,15 +241,9 @@ impl Outbox {
                 if fresh && !self.write(epoch, &mut saying, board) {
                     return;
                 }
-                for (place, moved) in (0..).zip(&saying.transitions) {
-                    let told = board.apply(moved).filter(|_| fresh);
-                    if fresh {
-                        board.remember(epoch, moved);
-                    }
-                    if let Some(told) = told {
-                        receivers.tell(epoch, place, &told);
-                    }
-                }
+                board.apply(epoch, &saying.transitions, fresh, |place, told| {
+                    receivers.tell(epoch, place, &told);
+                });
             }
             receivers.handed_over(upto);
             self.gathered.lock().written = upto;
@@ -256,6 +254,9 @@ impl Outbox {
             }
             if closed {
                 return;
+            }
+            if said {
+                std::thread::sleep(ROUND_MIN);
             }
         }
     }
@@ -291,9 +292,9 @@ impl Outbox {
         rules.sort_unstable();
         rules.dedup();
         let name = |rule: u32| board.rule(rule).map(|rule| rule.texts.name.to_string());
-        let said = Said {
+        let mut said = Said {
             rules: rules.into_iter().filter_map(|rule| Some((rule, name(rule)?))).collect(),
-            transitions: saying.transitions.clone(),
+            transitions: std::mem::take(&mut saying.transitions),
             functions: self.functions.clone(),
             windows: std::mem::take(&mut saying.windows),
             rolled: self.rollups.spell(std::mem::take(&mut saying.rolled)),
@@ -303,7 +304,9 @@ impl Outbox {
             tracing::warn!(epoch, rows, "rows of rollups that are gone are not stored");
         }
         let kind = if said.rolled.rows.is_empty() { SAID } else { SAID_AND_ROLLED };
-        let bytes = match encode(&said) {
+        let bytes = encode(&said);
+        saying.transitions = std::mem::take(&mut said.transitions);
+        let bytes = match bytes {
             Ok(bytes) => bytes,
             Err(error) => {
                 tracing::error!(%error, epoch, "what an epoch says can't be encoded");

@@ -17,6 +17,10 @@ use operators::rule::{Level, Rule, RuleChange};
 use operators::sample::{SECOND, Sample, TimeNs};
 use operators::series::{SeriesKey, Target};
 
+/// That of the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const START_NS: TimeNs = 1_700_000_000 * SECOND;
 const SERIES: u32 = 100_000;
 const METRICS: u32 = 1_000;

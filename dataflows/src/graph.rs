@@ -86,16 +86,9 @@ pub fn samples(
 ) -> Inputs {
     let (samples_input, samples) = scope.new_input::<Vec<Parcel>>();
     let (controls_input, controls) = scope.new_input::<Vec<Control>>();
-    let preparing = machines.clone();
-    let prepare = move |epoch, controls: &[Control], shard: &Shard| {
-        // Rules that are restored with their alerts are bound behind no sealed epoch, and start from those.
-        if controls.iter().any(|control| matches!(control, Control::Seal { .. })) {
-            let look = |series, from_ns| shard.backlog(series, from_ns);
-            preparing.borrow_mut().prepare(epoch, controls, look);
-        }
-    };
+    machines.borrow_mut().let_sleep();
     let (watched, sliced) =
-        samples.windows(controls.clone(), shard, prepare, move |epoch, rows| closed(epoch, rows));
+        samples.windows(controls.clone(), shard, machines.clone(), move |epoch, rows| closed(epoch, rows));
     let probe = Probe::new();
     let said = outbox.clone();
     sliced

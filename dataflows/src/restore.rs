@@ -89,7 +89,8 @@ impl Snapshot {
     pub fn new(plan: Plan, entries: Vec<Entry>) -> Result<Snapshot, String> {
         plan.check()?;
         let windows = Arc::new(plan.windows.clone());
-        let shards = (0..plan.workers).map(|_| Shard::new(windows.clone(), plan.workers)).collect();
+        let shards =
+            (0..plan.workers).map(|worker| Shard::new(windows.clone(), worker, plan.workers)).collect();
         let counters: Vec<AlertCounters> = (0..plan.workers).map(|_| AlertCounters::default()).collect();
         let machines =
             counters.iter().map(|c| Machines::new(plan.patience(), plan.workers, c.clone())).collect();

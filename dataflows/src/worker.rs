@@ -189,6 +189,7 @@ impl Desk {
         if let Some(sink) = self.due.take() {
             let origin = Origin { worker: self.index as u32, workers: self.peers as u32, epoch };
             let mut shard = self.shard.write();
+            shard.catch_up(&mut self.machines);
             shard.note_repeats(true);
             shard.note_sliced(true);
             self.groups.write().settle();

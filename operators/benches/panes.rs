@@ -38,7 +38,7 @@ fn shards(criterion: &mut Criterion) {
     for series in [10_000, 100_000] {
         for late_percent in [0, 5] {
             let mut feed = Feed { series, late_percent, sent: 0 };
-            let mut shard = Shard::new(Arc::new(WindowPlan::default()), 1);
+            let mut shard = Shard::new(Arc::new(WindowPlan::default()), 0, 1);
             let mut epoch = 0;
             // Panes of every series exist before anything is measured.
             for _ in 0..2 * series / EPOCH_LEN {

@@ -27,7 +27,7 @@ use crate::pane::Obs;
 use crate::rollup::RollupRow;
 use crate::rule::{ROLLUP_OF_RULE, Rule, RuleChange};
 use crate::sample::{DurationNs, SECOND, Sample, SeriesId, TimeNs};
-use crate::window::Control;
+use crate::window::{Asleep, Control};
 
 pub use operator::{Alerts, AlertsOfRows};
 pub use prepare::Backlog;
@@ -175,6 +175,10 @@ pub struct Machines {
     timers: BinaryHeap<Reverse<(TimeNs, u32)>>,
     /// What is held of series that rules begin to watch in an epoch.
     prepared: Vec<(u64, SeriesId, Prepared)>,
+    /// The last epoch applied.
+    epoch: u64,
+    /// Places of series that may have fallen asleep, where somebody asks.
+    drowsy: Option<Vec<u32>>,
     counters: AlertCounters,
 }
 
@@ -201,6 +205,8 @@ impl Machines {
             places: HashMap::default(),
             timers: BinaryHeap::new(),
             prepared: Vec::new(),
+            epoch: 0,
+            drowsy: None,
             counters,
         }
     }
@@ -218,6 +224,7 @@ impl Machines {
         chunks: Vec<Vec<Sample>>,
         mut out: impl FnMut(AlertTransition),
     ) {
+        self.epoch = epoch;
         self.control(epoch, controls, true, &mut out);
         // However a series' samples lie in the epoch, they are one step: of what it says nothing hangs on others.
         if !chunks.iter().flatten().is_sorted_by_key(|sample| sample.time_ns) {
@@ -353,6 +360,7 @@ impl Machines {
         watched.bind(rules, rule, prepared, &mut |said| out(said.of(source)));
         self.counters.bound.fetch_add((watched.len() - before) as u64, Ordering::Relaxed);
         self.arm(place);
+        self.see_asleep(place);
     }
 
     fn unbind(&mut self, source: Source, rule: u32, out: &mut impl FnMut(AlertTransition)) {
@@ -406,10 +414,55 @@ impl Machines {
         let Some(place) = self.place(sample.series) else { return };
         let watched = &mut self.sources[place as usize].1;
         let obs = Obs { time_ns: sample.time_ns, value: sample.value };
-        if !watched.take_quietly(&self.rules, &self.patience, self.arrival_ns, obs) {
+        if watched.take_quietly(&self.rules, &self.patience, self.arrival_ns, obs) {
+            self.see_asleep(place);
+        } else {
             watched.front.gather();
             rest.push((place, *sample));
         }
+    }
+
+    /// Has [`Self::take_asleep`] tell from now on.
+    pub fn let_sleep(&mut self) {
+        self.drowsy.get_or_insert_default();
+    }
+
+    /// Series that have fallen asleep since this was asked last, as of the last epoch applied: their quiet values may be
+    /// told later, by [`Self::catch_up`].
+    pub fn take_asleep(&mut self) -> Vec<Asleep> {
+        let Some(drowsy) = self.drowsy.as_mut().filter(|drowsy| !drowsy.is_empty()) else {
+            return Vec::new();
+        };
+        let drowsy = std::mem::take(drowsy);
+        let mut asleep = Vec::with_capacity(drowsy.len());
+        for place in drowsy {
+            let (source, watched) = &mut self.sources[place as usize];
+            if let Source::Series(series) = *source
+                && watched.falls_asleep(&self.rules, &self.patience)
+            {
+                asleep.push(Asleep { series, quiet: watched.front.quiet, epoch: self.epoch });
+            }
+        }
+        asleep
+    }
+
+    /// Has a source be looked at by [`Self::take_asleep`].
+    #[inline]
+    fn see_asleep(&mut self, place: u32) {
+        if let Some(drowsy) = &mut self.drowsy
+            && self.sources[place as usize].1.front.busy == 0
+        {
+            drowsy.push(place);
+        }
+    }
+
+    /// Takes values of a series that sleeps: they are quiet, and in order behind those that came before. The newest came
+    /// at `arrival_ns`.
+    pub fn catch_up(&mut self, series: SeriesId, arrival_ns: TimeNs, values: &[Obs]) {
+        let Some(place) = self.place(series) else { return };
+        let Machines { rules, patience, sources, .. } = self;
+        let watched = &mut sources[place as usize].1;
+        values.iter().for_each(|obs| watched.keep_quietly(rules, patience, arrival_ns, *obs));
     }
 
     /// Steps the alerts of one source through its samples, which are in event-time order.
@@ -422,6 +475,7 @@ impl Machines {
         let late =
             watched.take(rules, patience, *arrival_ns, &values, false, &mut |said| out(said.of(*source)));
         self.arm(place);
+        self.see_asleep(place);
         late
     }
 

@@ -22,7 +22,7 @@ fn plan() -> WindowPlan {
 }
 
 fn shard(plan: &WindowPlan) -> Shard {
-    let mut shard = Shard::new(Arc::new(plan.clone()), 1);
+    let mut shard = Shard::new(Arc::new(plan.clone()), 0, 1);
     shard.close_windows(ClosingPlan::parse(["sum", "increase"]).unwrap(), 0);
     shard
 }
@@ -172,7 +172,7 @@ fn a_sample_just_before_the_finest_tier_is_missed_though_one_before_the_floor_ca
 
 #[test]
 fn nothing_leaves_a_shard_that_was_not_asked() {
-    let mut shard = Shard::new(Arc::new(plan()), 1);
+    let mut shard = Shard::new(Arc::new(plan()), 0, 1);
     assert!(apply(&mut shard, 1, (0, 0, &[(1, 1.0), (100, 1.0)])).is_empty());
     assert_eq!(shard.closing_counts(), ClosingCounts::default());
     assert_eq!(shard.history(0).unwrap().closed_ns, TimeNs::MIN);

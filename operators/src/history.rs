@@ -4,6 +4,7 @@
 //! a live one. All movement between tiers happens when a sample arrives; nothing depends on who looks when.
 
 pub mod observed;
+mod quiet;
 mod saved;
 #[cfg(test)]
 mod tests;
@@ -16,8 +17,9 @@ use crate::pane::{Obs, Pane, Seen};
 use crate::sample::{DurationNs, TimeNs};
 use crate::tier::{WindowPlan, floor_to};
 
-/// Panes and clock of one series.
+/// Panes and clock of one series. What a sample in time order needs stands in front, in one line of a cache.
 #[derive(Clone, Debug)]
+#[repr(C, align(64))]
 pub struct History {
     /// Newest event time; meaningless while nothing came.
     newest_ns: TimeNs,
@@ -33,22 +35,30 @@ pub struct History {
     pub watchers: u32,
     /// Place among the members of rollups, from one on; zero for none.
     pub(crate) member: u32,
-    /// Bytes when last measured.
-    pub measured_bytes: u32,
+    /// From the first to the second, both included, nothing happens in its alerts. See [`Self::hush`].
+    quiet: (f32, f32),
+    /// The epoch, its lower half, of the newest value that alerts were given or that is owed to them.
+    watched_in: u32,
+    /// How many of the newest values are owed to alerts.
+    owed: u16,
+    /// How many of them came before that epoch.
+    owed_before: u16,
     /// Panes of the finest tier.
     finest: Run,
     /// Those of the others; none until there are any.
-    coarser: Vec<Run>,
+    coarser: Option<Box<[Run]>>,
     /// When `newest_ns` reaches this, panes move to a coarser tier.
     roll_at_ns: TimeNs,
     /// Samples that changed a pane after it was final.
-    late: u64,
+    late: u32,
     /// Samples that were too old for any pane.
-    dropped: u64,
+    dropped: u32,
     /// Up to where final windows have been sent out; the least time there is for none.
     pub closed_ns: TimeNs,
     /// Panes that begin before it were forgotten when the series was gone; the least time there is for none.
     forgotten_ns: TimeNs,
+    /// Bytes when last measured.
+    pub measured_bytes: u32,
     /// Whether a sample ever came.
     known: bool,
     /// Whether event times outlast the fold: samples came that may be sent again.
@@ -65,14 +75,18 @@ impl Default for History {
             taken: 0,
             watchers: 0,
             member: 0,
-            measured_bytes: 0,
+            quiet: quiet::AWAKE,
+            watched_in: 0,
+            owed: 0,
+            owed_before: 0,
             finest: Run::default(),
-            coarser: Vec::new(),
+            coarser: None,
             roll_at_ns: 0,
             late: 0,
             dropped: 0,
             closed_ns: TimeNs::MIN,
             forgotten_ns: TimeNs::MIN,
+            measured_bytes: 0,
             known: false,
             keeps_times: false,
         }
@@ -109,8 +123,8 @@ impl History {
         floor_ns: TimeNs,
     ) -> Placed {
         self.last_arrival_ns = arrival_ns;
-        let pane = self.finest.newest_mut();
-        if obs.time_ns >= self.newest_ns && obs.time_ns < self.run_up_to_ns && pane.start_ns >= floor_ns {
+        if self.follows(obs.time_ns, floor_ns) {
+            let pane = self.finest.newest_mut();
             pane.append(obs, self.keeps_times);
             pane.revision = epoch;
             self.newest_ns = obs.time_ns;
@@ -119,6 +133,12 @@ impl History {
             return Placed::InTime;
         }
         self.insert_slowly(plan, obs, epoch, floor_ns)
+    }
+
+    /// Whether what has this event time is the next observation of the newest pane.
+    #[inline]
+    fn follows(&self, time_ns: TimeNs, floor_ns: TimeNs) -> bool {
+        time_ns >= self.newest_ns && time_ns < self.run_up_to_ns && self.finest.newest().start_ns >= floor_ns
     }
 
     /// What is not simply the next observation of the newest pane.
@@ -154,7 +174,7 @@ impl History {
             .filter(|_| age_ns <= plan.correction_horizon_ns)
             .map(|tier| (tier, plan.tiers[tier].width_ns, floor_to(obs.time_ns, plan.tiers[tier].width_ns)));
         let Some((tier, width_ns, start_ns)) = pane.filter(|(.., start_ns)| *start_ns >= floor_ns) else {
-            self.dropped += 1;
+            self.dropped = self.dropped.saturating_add(1);
             return Placed::Dropped;
         };
         let times = self.keeps_times;
@@ -163,7 +183,7 @@ impl History {
         pane.revision = epoch;
         self.taken += 1;
         if start_ns.saturating_add(width_ns) <= self.newest_ns.saturating_sub(plan.lateness_ns) {
-            self.late += 1;
+            self.late = self.late.saturating_add(1);
             return Placed::Late;
         }
         Placed::InTime
@@ -187,17 +207,16 @@ impl History {
 
     /// The panes of a tier, if there ever were any.
     fn run(&self, tier: usize) -> Option<&Run> {
-        if tier == 0 { Some(&self.finest) } else { self.coarser.get(tier - 1) }
+        if tier == 0 { Some(&self.finest) } else { self.coarser.as_ref()?.get(tier - 1) }
     }
 
     fn run_mut(&mut self, plan: &WindowPlan, tier: usize) -> &mut Run {
         if tier == 0 {
             return &mut self.finest;
         }
-        if self.coarser.is_empty() {
-            self.coarser = vec![Run::default(); plan.tiers.len() - 1];
-        }
-        &mut self.coarser[tier - 1]
+        let coarser =
+            self.coarser.get_or_insert_with(|| vec![Run::default(); plan.tiers.len() - 1].into_boxed_slice());
+        &mut coarser[tier - 1]
     }
 
     /// Moves panes that have grown too old for their tier into the next; the last tier's go.
@@ -259,13 +278,13 @@ impl History {
 
     /// Observations taken in, late ones, and those too old for any pane.
     pub fn counts(&self) -> (u64, u64, u64) {
-        (self.taken, self.late, self.dropped)
+        (self.taken, self.late.into(), self.dropped.into())
     }
 
     /// The panes of every tier with their width, the finest first.
     fn tiers<'a>(&'a self, plan: &'a WindowPlan) -> impl Iterator<Item = (&'a Run, DurationNs)> {
         std::iter::once(&self.finest)
-            .chain(&self.coarser)
+            .chain(self.coarser.iter().flatten())
             .zip(&plan.tiers)
             .map(|(run, tier)| (run, tier.width_ns))
     }
@@ -396,7 +415,7 @@ impl History {
 
     /// Number of panes held.
     pub fn pane_count(&self) -> usize {
-        self.finest.len() + self.coarser.iter().map(Run::len).sum::<usize>()
+        self.finest.len() + self.coarser.iter().flatten().map(Run::len).sum::<usize>()
     }
 
     /// Panes of the finest tier.
@@ -419,7 +438,9 @@ impl History {
     /// panes went, and how much work the packing was, in observations.
     pub fn trim(&mut self, plan: &WindowPlan, floor_ns: TimeNs) -> (u64, usize) {
         let (mut gone, mut work) = (0, 0);
-        for (panes, tier) in std::iter::once(&mut self.finest).chain(&mut self.coarser).zip(&plan.tiers) {
+        for (panes, tier) in
+            std::iter::once(&mut self.finest).chain(self.coarser.iter_mut().flatten()).zip(&plan.tiers)
+        {
             gone += panes.drop_before(tier.width_ns, floor_ns);
             work += panes.pack(tier.width_ns);
         }
@@ -431,12 +452,13 @@ impl History {
 
     /// Forgets all panes of a series that is gone.
     pub fn forget(&mut self) -> u64 {
+        debug_assert!(!self.owes(), "alerts know all of it");
         let gone = self.pane_count() as u64;
         if self.taken > 0 {
             self.forgotten_ns = self.newest_ns.saturating_add(1);
         }
         self.finest = Run::default();
-        self.coarser = Vec::new();
+        self.coarser = None;
         self.run_up_to_ns = TimeNs::MIN;
         gone
     }
@@ -445,8 +467,7 @@ impl History {
     pub fn bytes(&self) -> usize {
         size_of::<History>()
             + self.finest.heap_bytes()
-            + self.coarser.capacity() * size_of::<Run>()
-            + self.coarser.iter().map(Run::heap_bytes).sum::<usize>()
+            + self.coarser.iter().flatten().map(|run| size_of::<Run>() + run.heap_bytes()).sum::<usize>()
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod operator;
 mod past;
+mod quiet;
 mod repeats;
 pub mod saved;
 mod sliced;
@@ -26,6 +27,7 @@ use crate::tier::{WindowPlan, series_clock_ns};
 pub use operator::Windows;
 pub use past::Resumption;
 use past::{Past, Standing};
+pub use quiet::{Alerting, Asleep, Watcher};
 pub use repeats::Repeats;
 
 /// What the edge decided for an epoch, and which rules watch which series. Travels beside the samples.
@@ -85,6 +87,8 @@ pub struct Shard {
     /// How long anything is held, by that plan.
     retention_ns: DurationNs,
     owners: Owners,
+    /// The worker whose it is.
+    worker: usize,
     /// The last epoch applied.
     pub epoch: u64,
     /// Its arrival time.
@@ -122,12 +126,13 @@ const SWEEP_SERIES_MIN: i64 = 32;
 const SWEEP_SERIES_PANES: i64 = 4;
 
 impl Shard {
-    /// An empty shard of one of `peers` workers.
-    pub fn new(plan: Arc<WindowPlan>, peers: usize) -> Shard {
+    /// An empty shard of worker `worker`, one of `peers`.
+    pub fn new(plan: Arc<WindowPlan>, worker: usize, peers: usize) -> Shard {
         Shard {
             retention_ns: plan.retention_ns(),
             plan,
             owners: Owners::new(peers),
+            worker,
             epoch: 0,
             arrival_ns: TimeNs::MIN,
             floor_ns: TimeNs::MIN,
@@ -168,18 +173,19 @@ impl Shard {
         series_clock_ns(newest_ns, history.last_arrival_ns(), self.arrival_ns, self.plan.idle_timeout_ns)
     }
 
-    /// Applies one epoch. `chunks` are in the epoch's order. Samples of watched series go to `watched`, but for
-    /// duplicates. Returns the windows that it closed or corrected, by series and start.
+    /// Applies one epoch. `chunks` are in the epoch's order. Samples of watched series go to `watcher`, but for
+    /// duplicates and what its alerts need not see at once, see [`Watcher`]. Returns the windows that it closed or corrected, by series and start.
     pub fn apply(
         &mut self,
         epoch: u64,
         controls: &[Control],
         chunks: &[Vec<Sample>],
-        mut watched: impl FnMut(Sample),
+        mut watcher: impl Watcher,
     ) -> Vec<ClosedWindow> {
         let since_ns = self.arrival_ns;
         let mut sealed = false;
         self.given.clear();
+        self.hush(epoch, controls, &mut watcher);
         for control in controls {
             match control {
                 Control::Seal { arrival_ns, floor_ns } => {
@@ -191,6 +197,7 @@ impl Shard {
                 Control::Bind { series, diff, .. } => {
                     let history = history_mut(&mut self.series, self.owners.slot(*series) as usize);
                     history.watchers = history.watchers.saturating_add_signed(*diff);
+                    history.wake(epoch);
                 }
                 Control::Rollups(_) | Control::Member { .. } => {}
             }
@@ -198,8 +205,8 @@ impl Shard {
         self.change_members(epoch, controls);
         let past = self.past.take();
         match &past {
-            None => self.fold(epoch, chunks, |_| Standing::NEW, &mut watched),
-            Some(past) => self.fold(epoch, chunks, |sample| past.standing(sample, epoch), &mut watched),
+            None => self.fold(epoch, chunks, |_| Standing::NEW, &mut watcher),
+            Some(past) => self.fold(epoch, chunks, |sample| past.standing(sample, epoch), &mut watcher),
         }
         self.epoch = epoch;
         self.past = past;
@@ -211,7 +218,7 @@ impl Shard {
                 closed = closing.end_epoch(&self.plan, &mut self.series, now);
             }
             self.slice(epoch);
-            self.sweep(self.arrival_ns.saturating_sub(since_ns));
+            self.sweep(self.arrival_ns.saturating_sub(since_ns), &mut watcher);
         }
         self.past.take_if(|past| past.ends_with(epoch));
         closed
@@ -224,14 +231,14 @@ impl Shard {
         epoch: u64,
         chunks: &[Vec<Sample>],
         standing: impl Fn(&Sample) -> Standing,
-        watched: &mut impl FnMut(Sample),
+        watcher: &mut impl Watcher,
     ) {
         let now = Now { epoch, arrival_ns: self.arrival_ns, floor_ns: self.floor_ns };
         let mut counts = ShardCounts::default();
         for few in chunks.iter().flat_map(|chunk| chunk.chunks(TOUCHED_TOGETHER)) {
             self.touch(few);
             for sample in few {
-                self.fold_one(sample, now, standing(sample), &mut counts, watched);
+                self.fold_one(sample, now, standing(sample), &mut counts, watcher);
             }
         }
         self.counts.samples += counts.samples;
@@ -257,7 +264,7 @@ impl Shard {
         now: Now,
         Standing { lacking, counted, repeated }: Standing,
         counts: &mut ShardCounts,
-        watched: &mut impl FnMut(Sample),
+        watcher: &mut impl Watcher,
     ) {
         if repeated {
             return;
@@ -265,10 +272,14 @@ impl Shard {
         let slot = self.owners.slot(sample.series) as usize;
         let history = history_mut(&mut self.series, slot);
         counts.samples += u64::from(counted);
+        let mut sleeps = false;
         if lacking {
             let obs = Obs { time_ns: sample.time_ns, value: sample.value };
             // Whether or not the sweep has been there, what it had is gone.
             if now.arrival_ns.saturating_sub(history.last_arrival_ns()) > self.retention_ns {
+                if history.owes() {
+                    quiet::catch_up(history, sample.series, now.epoch, watcher);
+                }
                 if let Some(slicing) = self.slicing.as_mut().filter(|_| history.member > 0) {
                     slicing.before_forgetting(&self.plan, history, now);
                 }
@@ -294,6 +305,10 @@ impl Shard {
             {
                 slicing.before_roll(&self.plan, history, obs.time_ns, now);
             }
+            let is_quiet = history.is_quiet(obs.value);
+            if history.owes() && !(is_quiet && history.only_appends(obs.time_ns, now.floor_ns)) {
+                quiet::catch_up(history, sample.series, now.epoch, watcher);
+            }
             let placed = match &mut self.closing {
                 None => history.insert(&self.plan, obs, now.epoch, now.arrival_ns, now.floor_ns),
                 Some(closing) => closing.insert(&self.plan, history, slot, obs, now),
@@ -308,9 +323,14 @@ impl Shard {
             {
                 slicing.note(&self.plan, history, obs.time_ns, placed);
             }
+            // Those that were just given others of this epoch are awake.
+            sleeps = is_quiet && history.is_quiet(obs.value) && history.is_newest(obs);
         }
-        if history.watchers > 0 {
-            watched(*sample);
+        if sleeps {
+            history.owe(now.epoch);
+        } else if history.watchers > 0 {
+            history.wake(now.epoch);
+            watcher.give(*sample);
         }
     }
 
@@ -334,7 +354,7 @@ impl Shard {
 
     /// Frees what the next few series no longer show, and measures them. Nothing that can be seen depends on
     /// how far it has come, but for the bytes. `elapsed_ns` is the arrival time since the epoch before.
-    fn sweep(&mut self, elapsed_ns: DurationNs) {
+    fn sweep(&mut self, elapsed_ns: DurationNs, watcher: &mut impl Watcher) {
         let due = (elapsed_ns / MS).saturating_mul(SWEEP_PANES_PER_MS);
         let mut panes_left = due.clamp(SWEEP_PANES_MIN, SWEEP_PANES_MAX);
         // A round takes its time, however few series there are: little has changed since the last.
@@ -348,6 +368,10 @@ impl Shard {
             let gone = self.is_gone(&self.series[self.swept]);
             let counted = self.past.as_ref().is_none_or(|past| past.counts_slot(self.swept, self.epoch));
             let history = &mut self.series[self.swept];
+            if history.owes() && (gone || history.owes_before(self.floor_ns)) {
+                let series = self.owners.series(self.swept, self.worker);
+                quiet::catch_up(history, series, self.epoch, watcher);
+            }
             self.swept += 1;
             panes_left -= history.pane_count() as i64 + SWEEP_SERIES_PANES;
             if let Some(closing) = &mut self.closing {
@@ -404,7 +428,7 @@ mod tests {
 
     #[test]
     fn a_sweep_has_an_end_however_many_panes_there_are() {
-        let mut shard = Shard::new(Arc::new(WindowPlan::default()), 1);
+        let mut shard = Shard::new(Arc::new(WindowPlan::default()), 0, 1);
         let panes_each = 300;
         for series in 0..1000 {
             let samples = (0..panes_each).map(|at| sample(series, at * 10 * SECOND)).collect();
@@ -430,7 +454,7 @@ mod tests {
     fn a_series_that_was_gone_comes_back_without_its_panes() {
         let mut answers = Vec::new();
         for others in [0, 2000] {
-            let mut shard = Shard::new(Arc::new(WindowPlan::default()), 1);
+            let mut shard = Shard::new(Arc::new(WindowPlan::default()), 0, 1);
             let fill = (1..=others).flat_map(|series| (0..100).map(move |s| sample(series, s * 10 * SECOND)));
             apply(&mut shard, 1, 0, fill.collect());
             shard.swept = 1;

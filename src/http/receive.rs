@@ -8,6 +8,8 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, StatusCode, header};
 use dataflows::epoch::Request as KeyedRequest;
 
+use tokio::runtime::{Handle, RuntimeFlavor};
+
 use super::App;
 use super::error::ApiError;
 use crate::codec::Codec;
@@ -36,6 +38,19 @@ pub struct Received {
 /// Longest idempotency key, in bytes.
 const IDEMPOTENCY_KEY_LEN_MAX: usize = 255;
 
+/// Bytes of a body that is decoded aside, and of one that is unpacked there.
+const LONG_LEN: usize = 256 << 10;
+const LONG_PACKED_LEN: usize = 32 << 10;
+
+/// Does what takes long while other requests go on elsewhere.
+fn aside<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::current().runtime_flavor() {
+        // There is nobody else to go on.
+        RuntimeFlavor::CurrentThread => work(),
+        _ => tokio::task::block_in_place(work),
+    }
+}
+
 /// Takes a body in and waits until the journal can keep what the answer promises.
 ///
 /// # Errors
@@ -59,7 +74,8 @@ pub async fn receive(
     }
     let key = idempotency_key(headers)?;
     let mut decoder = app.decoders.take(codec.name());
-    let received = decode_and_submit(app, &body, key, codec, &mut decoder);
+    let mut decode = || decode_and_submit(app, &body, key, codec, &mut decoder);
+    let received = if body.len() > LONG_LEN { aside(decode) } else { decode() };
     app.decoders.put(codec.name(), decoder);
     drop(announced);
     let received = received?;
@@ -156,26 +172,33 @@ pub(super) async fn read_body(app: &App, headers: &HeaderMap, body: Body) -> Res
     })?;
     // Codings have no case (RFC 9110, section 8.4.1).
     let coding = headers.get(header::CONTENT_ENCODING).map(|v| v.as_bytes().to_ascii_lowercase());
-    match coding.as_deref() {
-        None | Some(b"identity") => Ok(packed),
-        Some(b"snappy") => super::snappy::unpack(&packed, max).map(Bytes::from),
-        Some(b"gzip" | b"x-gzip") => {
-            let mut plain = Vec::new();
-            let mut reader = flate2::read::MultiGzDecoder::new(packed.as_ref()).take(max as u64 + 1);
-            reader
-                .read_to_end(&mut plain)
-                .map_err(|e| ApiError::bad_request(format!("body is no gzip: {e}")))?;
-            if plain.len() > max { Err(too_large()) } else { Ok(plain.into()) }
+    let unpack: fn(&[u8], usize) -> Result<Vec<u8>, ApiError> = match coding.as_deref() {
+        None | Some(b"identity") => return Ok(packed),
+        Some(b"snappy") => super::snappy::unpack,
+        Some(b"gzip" | b"x-gzip") => gunzip,
+        Some(other) => {
+            return Err(ApiError {
+                status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                error: "unsupported_encoding",
+                detail: format!(
+                    "expected content-encoding gzip, snappy or identity, found {}",
+                    String::from_utf8_lossy(other)
+                ),
+            });
         }
-        Some(other) => Err(ApiError {
-            status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            error: "unsupported_encoding",
-            detail: format!(
-                "expected content-encoding gzip, snappy or identity, found {}",
-                String::from_utf8_lossy(other)
-            ),
-        }),
+    };
+    let unpack = || unpack(&packed, max).map(Bytes::from);
+    if packed.len() > LONG_PACKED_LEN { aside(unpack) } else { unpack() }
+}
+
+fn gunzip(packed: &[u8], max: usize) -> Result<Vec<u8>, ApiError> {
+    let mut plain = Vec::new();
+    let mut reader = flate2::read::MultiGzDecoder::new(packed).take(max as u64 + 1);
+    reader.read_to_end(&mut plain).map_err(|e| ApiError::bad_request(format!("body is no gzip: {e}")))?;
+    if plain.len() > max {
+        return Err(ApiError::too_large(format!("expected a body of at most {max} bytes")));
     }
+    Ok(plain)
 }
 
 fn is_limit(error: &axum::Error) -> bool {

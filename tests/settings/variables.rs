@@ -141,9 +141,9 @@ const EVERY_KEY: &[(&str, &str, &str)] = &[
     ("performance.batch_size", "6", ""),
     ("performance.flush_interval", "2s", ""),
     ("performance.worker_count", "256", ""),
+    ("performance.io_threads", "3", ""),
     ("performance.buffer_size", "7", ""),
     ("performance.compression", "true", ""),
-    ("performance.huge_pages", "false", ""),
 ];
 
 /// Keys whose values are printed on more than one line.

@@ -70,19 +70,24 @@ impl Front {
         self.quiet = (self.quiet.0.max(least), self.quiet.1.min(most));
     }
 
-    /// Takes a value with which nothing happens, if it is one.
+    /// Whether nothing happens with a value.
     #[inline]
-    pub(super) fn take(&mut self, arrival_ns: TimeNs, obs: Obs) -> bool {
-        let plain = self.busy == 0
-            && obs.time_ns >= self.clock_ns
-            && f64::from(self.quiet.0) <= obs.value
-            && obs.value <= f64::from(self.quiet.1);
-        if plain {
-            self.kept.push((obs.time_ns, obs.value));
-            self.clock_ns = obs.time_ns;
-            self.last_arrival_ns = arrival_ns;
-        }
-        plain
+    pub(super) fn is_quiet(&self, obs: Obs) -> bool {
+        self.busy == 0 && obs.time_ns >= self.clock_ns && self.is_in_band(obs.value)
+    }
+
+    /// Whether no alert begins with a value.
+    #[inline]
+    pub(super) fn is_in_band(&self, value: f64) -> bool {
+        f64::from(self.quiet.0) <= value && value <= f64::from(self.quiet.1)
+    }
+
+    /// Takes such a value.
+    #[inline]
+    pub(super) fn keep(&mut self, arrival_ns: TimeNs, obs: Obs) {
+        self.kept.push((obs.time_ns, obs.value));
+        self.clock_ns = obs.time_ns;
+        self.last_arrival_ns = arrival_ns;
     }
 
     /// Has values wait until the others of the epoch are there.

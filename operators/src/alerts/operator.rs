@@ -7,11 +7,12 @@ use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
 
 use super::{AlertTransition, Machines};
+use crate::pane::Obs;
 use crate::rollup::RollupRow;
 use crate::rule::ROLLUP_OF_RULE;
-use crate::sample::Sample;
+use crate::sample::{Sample, SeriesId, TimeNs};
 use crate::stash::each_epoch;
-use crate::window::Control;
+use crate::window::{Alerting, Asleep, Control, Shard};
 
 /// Runs alert rules over samples.
 pub trait Alerts<'scope> {
@@ -33,6 +34,24 @@ impl<'scope> Alerts<'scope> for StreamVec<'scope, u64, Sample> {
         each_epoch("Alerts", self, Pipeline, controls, move |epoch, controls, chunks, out| {
             machines.borrow_mut().apply(epoch, controls, chunks, out);
         })
+    }
+}
+
+/// The machines of the series of the same worker. Shard and alerts take their turns.
+impl Alerting for Rc<RefCell<Machines>> {
+    fn prepare(&mut self, epoch: u64, controls: &[Control], shard: &Shard) {
+        // Rules that are restored with their alerts are bound behind no sealed epoch, and start from those.
+        if controls.iter().any(|control| matches!(control, Control::Seal { .. })) {
+            self.borrow_mut().prepare(epoch, controls, |series, from_ns| shard.backlog(series, from_ns));
+        }
+    }
+
+    fn asleep(&mut self) -> Vec<Asleep> {
+        self.borrow_mut().take_asleep()
+    }
+
+    fn catch_up(&mut self, series: SeriesId, arrival_ns: TimeNs, values: &[Obs]) {
+        self.borrow_mut().catch_up(series, arrival_ns, values);
     }
 }
 

@@ -67,6 +67,11 @@ fn plainly(rule: u32, out: &mut impl FnMut(Said)) -> impl FnMut(Transition) {
     move |transition| out(Said { rule, transition, expected: None })
 }
 
+/// The alerts there is anything to know of, by the number of their rule. Those that go by more than values always live.
+fn alive(alerts: &mut [Alert]) -> impl Iterator<Item = (u32, &mut Life)> {
+    alerts.iter_mut().filter_map(|alert| Some((alert.rule, &mut **alert.life.as_mut()?)))
+}
+
 /// The alert of one rule on a source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Alert {
@@ -138,11 +143,34 @@ impl Watched {
         arrival_ns: TimeNs,
         obs: Obs,
     ) -> bool {
-        let plain = self.front.take(arrival_ns, obs);
-        if plain && self.is_long() {
-            self.make_room(rules, patience);
+        let plain = self.front.is_quiet(obs);
+        if plain {
+            self.keep_quietly(rules, patience, arrival_ns, obs);
         }
         plain
+    }
+
+    /// Takes a value that is known to be such a one.
+    #[inline]
+    pub(super) fn keep_quietly(&mut self, rules: &Rules, patience: &Patience, arrival_ns: TimeNs, obs: Obs) {
+        debug_assert!(self.front.is_quiet(obs), "{obs:?} changes something");
+        self.front.keep(arrival_ns, obs);
+        if self.is_long() {
+            self.make_room(rules, patience);
+        }
+    }
+
+    /// Whether nothing happens before a value comes that is not quiet, or before one that came already. No timer counts
+    /// then.
+    pub(super) fn falls_asleep(&mut self, rules: &Rules, patience: &Patience) -> bool {
+        let sleeps = !self.is_unwatched()
+            && self.front.busy == 0
+            && self.front.clock_ns == self.newest_ns()
+            && self.wake_at_ns(rules, patience) == TimeNs::MAX;
+        if sleeps {
+            self.armed_ns = TimeNs::MAX;
+        }
+        sleeps
     }
 
     /// Takes values of one epoch, in the order of their event times; says how many came too late. `replaces`: of one
@@ -243,11 +271,18 @@ impl Watched {
         let clock_ns = kept[..settled].last().map_or(till_ns, |(time_ns, _)| till_ns.max(*time_ns));
         self.front.clock_ns = clock_ns;
         let newest_ns = self.newest_ns();
-        let kept = &self.front.kept;
+        let front = &self.front;
+        let kept = &front.kept;
         let (settled, fresh) = (&kept[..settled], &kept[before..settled]);
+        // Nothing begins with quiet values, whatever the rules are.
+        let are_quiet = fresh.iter().all(|(_, value)| front.is_in_band(*value))
+            && placed.is_none_or(|placed| placed.iter().all(|obs| front.is_in_band(obs.value)));
         let judged: Vec<(Method, Vec<Judgement>)> =
             self.judges.iter_mut().map(|judge| (judge.method, judge.observe(fresh))).collect();
         for Alert { rule: number, life } in &mut self.alerts {
+            if life.is_none() && are_quiet {
+                continue;
+            }
             let Some(rule) = rules.get(*number) else { continue };
             if let Signal::Anomaly { method } = rule.signal {
                 let life = life.get_or_insert_with(|| Box::new(Life::new(rule)));
@@ -283,12 +318,9 @@ impl Watched {
             return;
         }
         let newest_ns = self.newest_ns();
-        for Alert { rule: number, life } in &mut self.alerts {
-            if let Some(rule) = rules.get(*number)
-                && matches!(rule.signal, Signal::Stale { .. })
-            {
-                let life = life.get_or_insert_with(|| Box::new(Life::new(rule)));
-                life.age(rule, newest_ns, arrival_ns, &mut plainly(*number, out));
+        for (number, life) in alive(&mut self.alerts) {
+            if let Some(rule) = rules.get(number).filter(|rule| matches!(rule.signal, Signal::Stale { .. })) {
+                life.age(rule, newest_ns, arrival_ns, &mut plainly(number, out));
             }
         }
     }
@@ -321,10 +353,9 @@ impl Watched {
 
     /// Lets go of the oldest values, all before `base_ns`.
     fn let_go(&mut self, rules: &Rules, gone: usize, base_ns: TimeNs) {
-        for Alert { rule, life } in &mut self.alerts {
-            let rule = rules.get(*rule);
+        for (number, life) in alive(&mut self.alerts) {
             // What a detector judged stays judged: such an alert has no base behind it.
-            if let (Some(life), Some(rule)) = (life, rule.filter(|rule| !rule.signal.is_judged())) {
+            if let Some(rule) = rules.get(number).filter(|rule| !rule.signal.is_judged()) {
                 life.rebase(rule, &self.front.kept[..gone], base_ns);
             }
         }
@@ -370,13 +401,14 @@ impl Watched {
             wake_ns = self.front.last_arrival_ns.saturating_add(self.slack_ns);
         }
         let silent_at_ns = self.silent_at_ns(patience);
-        for Alert { rule, life } in self.alerts.iter().filter(|_| self.newest_ns() != TimeNs::MIN) {
-            let Some(rule) = rules.get(*rule) else { continue };
-            let deadline_ns = life.as_ref().and_then(|life| life.next_deadline(rule));
+        let newest_ns = self.newest_ns();
+        for (number, life) in self.alerts().filter(|_| newest_ns != TimeNs::MIN) {
+            let Some((life, rule)) = life.zip(rules.get(number)) else { continue };
+            let deadline_ns = life.next_deadline(rule);
             let due_ns = match rule.signal {
                 Signal::Stale { for_ns } => {
                     // In arrival time, whether it is silent or not.
-                    let begins_ns = self.newest_ns().saturating_add(for_ns).saturating_add(1);
+                    let begins_ns = newest_ns.saturating_add(for_ns).saturating_add(1);
                     deadline_ns.unwrap_or(begins_ns)
                 }
                 _ => deadline_ns.map_or(TimeNs::MAX, |deadline_ns| deadline_ns.max(silent_at_ns)),

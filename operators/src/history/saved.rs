@@ -45,8 +45,8 @@ impl History {
         put_f64(out, self.last_value);
         put_varint(out, self.taken);
         if counts != 0 {
-            put_varint(out, self.late);
-            put_varint(out, self.dropped);
+            put_varint(out, self.late.into());
+            put_varint(out, self.dropped.into());
         }
         if closed != 0 {
             put_signed(out, self.newest_ns.wrapping_sub(self.closed_ns));
@@ -81,7 +81,9 @@ impl History {
         let mut history = History { newest_ns, last_arrival_ns, last_value, ..History::default() };
         history.taken = reader.varint()?;
         if flags & COUNTS != 0 {
-            (history.late, history.dropped) = (reader.varint()?, reader.varint()?);
+            let count = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+            history.late = count(reader.varint()?);
+            history.dropped = count(reader.varint()?);
         }
         if flags & CLOSED != 0 {
             history.closed_ns = newest_ns.wrapping_sub(reader.signed()?);

@@ -57,6 +57,12 @@ impl Run {
         &mut self.newest
     }
 
+    /// The newest pane.
+    #[inline]
+    pub(crate) fn newest(&self) -> &Pane {
+        &self.newest
+    }
+
     /// Reads where the newest observation stands.
     #[inline]
     pub(crate) fn touch(&self) -> TimeNs {

@@ -11,7 +11,8 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
-use super::{Control, Shard};
+use super::quiet::Watching;
+use super::{Alerting, Control, Shard};
 use crate::closing::ClosedWindow;
 use crate::exchange::{Parcel, by_worker};
 use crate::rollup::Sliced;
@@ -21,14 +22,14 @@ use crate::stash::Stash;
 /// Folds samples into the panes of a shard.
 pub trait Windows<'scope> {
     /// Brings samples to the worker that owns their series and applies them, epoch by epoch, to `shard`.
-    /// `controls` must carry one [`Control::Seal`] per epoch and worker. Gives the samples of watched series, and
-    /// what the epoch gives to rollups, each under its epoch. `closed` is called with the closed windows of every epoch
-    /// that has any, before the epoch is complete, and `prepare` with the controls of every epoch before it is applied.
+    /// `controls` must carry one [`Control::Seal`] per epoch and worker. Gives the samples of watched series, as far as
+    /// their alerts need to see them at once, and what the epoch gives to rollups, each under its epoch. `closed` is
+    /// called with the closed windows of every epoch that has any, before the epoch is complete.
     fn windows(
         self,
         controls: StreamVec<'scope, u64, Control>,
         shard: Arc<RwLock<Shard>>,
-        prepare: impl FnMut(u64, &[Control], &Shard) + 'static,
+        alerts: impl Alerting + 'static,
         closed: impl FnMut(u64, Vec<ClosedWindow>) + 'static,
     ) -> (StreamVec<'scope, u64, Sample>, StreamVec<'scope, u64, Sliced>);
 }
@@ -38,7 +39,7 @@ impl<'scope> Windows<'scope> for StreamVec<'scope, u64, Parcel> {
         self,
         controls: StreamVec<'scope, u64, Control>,
         shard: Arc<RwLock<Shard>>,
-        mut prepare: impl FnMut(u64, &[Control], &Shard) + 'static,
+        mut alerts: impl Alerting + 'static,
         mut closed: impl FnMut(u64, Vec<ClosedWindow>) + 'static,
     ) -> (StreamVec<'scope, u64, Sample>, StreamVec<'scope, u64, Sliced>) {
         let mut builder = OperatorBuilder::new("Windows".to_owned(), self.scope());
@@ -72,11 +73,11 @@ impl<'scope> Windows<'scope> for StreamVec<'scope, u64, Parcel> {
                     // Each sender's chunks come in order and its share of the epoch is contiguous.
                     stashed.chunks.sort_by_key(|chunk| chunk.first().map_or(0, Sample::position));
                     let Some(capability) = stashed.capability else { continue };
-                    prepare(epoch, &stashed.controls, &shard.read());
+                    alerts.prepare(epoch, &stashed.controls, &shard.read());
                     let mut session = watched.session(&capability);
+                    let watcher = Watching { alerts: &mut alerts, give: |sample| session.give(sample) };
                     let mut shard = shard.write();
-                    let rows =
-                        shard.apply(epoch, &stashed.controls, &stashed.chunks, |sample| session.give(sample));
+                    let rows = shard.apply(epoch, &stashed.controls, &stashed.chunks, watcher);
                     let given = shard.take_sliced();
                     drop(shard);
                     if let Some(capability) = for_rollups.remove(&epoch)
