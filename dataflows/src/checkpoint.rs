@@ -8,7 +8,7 @@
 //!
 //! A part is
 //! ```text
-//! u8      format, 2
+//! u8      format, 3
 //! u8      kind: 1 begin, 2 series, 3 end, 4 rollups
 //! varint  number of the worker, number of workers, S, place among the parts of the worker from 0
 //! begin:  signed floor, then alerts of series or of groups (see operators::alerts::saved)
@@ -35,7 +35,7 @@ use parking_lot::RwLock;
 /// How long a turn may take while epochs go on.
 const TURN_MAX: Duration = Duration::from_millis(1);
 /// The format written and understood.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 /// The checksum at the end.
 const CHECKSUM_LEN: usize = size_of::<u64>();
 
@@ -117,7 +117,7 @@ impl Head {
         let mut reader = Reader::new(content);
         let format = reader.byte()?;
         if format != FORMAT {
-            return Err(at("format 2, found another", 0));
+            return Err(at("format 3, found another", 0));
         }
         let kind = match reader.byte()? {
             1 => Kind::Begin,
@@ -170,14 +170,14 @@ impl Saving {
         part_bytes: usize,
         shard: &Shard,
         groups: &Groups,
-        machines: [&Machines; 2],
+        [of_series, of_groups]: [&mut Machines; 2],
     ) -> Saving {
         let writer = SeriesWriter::new(origin.epoch);
         let (waiting, open) = (VecDeque::new(), Vec::new());
         let mut saving =
             Saving { sink, origin, part_bytes, places: 0, waiting, writer, open, written: false };
-        for machines in machines {
-            machines.save(part_bytes, |content| {
+        for (machines, shard_of) in [(of_series, Some(shard)), (of_groups, None)] {
+            machines.save(part_bytes, shard_of, |content| {
                 saving.open(Kind::Begin);
                 put_signed(&mut saving.open, shard.floor_ns);
                 saving.open.extend_from_slice(&content);

@@ -193,9 +193,10 @@ impl Desk {
             shard.note_repeats(true);
             shard.note_sliced(true);
             self.groups.write().settle();
-            let (groups, of_series, of_groups) =
-                (self.groups.read(), self.machines.borrow(), self.group_machines.borrow());
-            let machines = [&*of_series, &*of_groups];
+            let groups = self.groups.read();
+            let (mut of_series, mut of_groups) =
+                (self.machines.borrow_mut(), self.group_machines.borrow_mut());
+            let machines = [&mut *of_series, &mut *of_groups];
             self.saving = Some(Saving::begin(sink, origin, self.part_bytes, &shard, &groups, machines));
         }
     }

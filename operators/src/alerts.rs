@@ -9,7 +9,9 @@ mod judge;
 mod life;
 mod operator;
 mod prepare;
+mod rules;
 pub mod saved;
+mod sleep;
 mod watched;
 
 use std::cmp::Reverse;
@@ -25,13 +27,14 @@ use crate::anomaly::Reason;
 use crate::exchange::Owners;
 use crate::pane::Obs;
 use crate::rollup::RollupRow;
-use crate::rule::{ROLLUP_OF_RULE, Rule, RuleChange};
+use crate::rule::ROLLUP_OF_RULE;
 use crate::sample::{DurationNs, SECOND, Sample, SeriesId, TimeNs};
-use crate::window::{Asleep, Control};
+use crate::window::Control;
 
 pub use operator::{Alerts, AlertsOfRows};
 pub use prepare::Backlog;
 use prepare::Prepared;
+pub use rules::Rules;
 pub use watched::KEPT_LEN_MAX;
 use watched::Watched;
 
@@ -83,40 +86,6 @@ pub struct Expected {
     pub upper: f64,
     /// What is strangest about it.
     pub reason: Reason,
-}
-
-/// The rules there are, by number.
-pub type Rules = RuleTable;
-
-/// Rules by number.
-#[derive(Clone, Debug, Default)]
-pub struct RuleTable(HashMap<u32, Arc<Rule>>);
-
-impl RuleTable {
-    /// Takes note of a change. Rules that are gone stay until [`Self::forget`]: their alerts have to end.
-    pub fn add(&mut self, change: &RuleChange) {
-        for (number, rule) in &change.added {
-            self.0.insert(*number, Arc::new(rule.clone()));
-        }
-    }
-
-    /// Lets go of a rule.
-    pub fn forget(&mut self, number: u32) {
-        self.0.remove(&number);
-    }
-
-    /// A rule.
-    #[inline]
-    pub fn get(&self, number: u32) -> Option<&Rule> {
-        self.0.get(&number).map(|rule| &**rule)
-    }
-
-    /// All rules, by number.
-    pub fn all(&self) -> Vec<(u32, Arc<Rule>)> {
-        let mut all: Vec<_> = self.0.iter().map(|(number, rule)| (*number, rule.clone())).collect();
-        all.sort_unstable_by_key(|(number, _)| *number);
-        all
-    }
 }
 
 /// How long evaluations wait for stragglers.
@@ -217,7 +186,7 @@ impl Machines {
     }
 
     /// Applies one epoch, whose samples are in its order.
-    fn apply(
+    pub(crate) fn apply(
         &mut self,
         epoch: u64,
         controls: &[Control],
@@ -420,49 +389,6 @@ impl Machines {
             watched.front.gather();
             rest.push((place, *sample));
         }
-    }
-
-    /// Has [`Self::take_asleep`] tell from now on.
-    pub fn let_sleep(&mut self) {
-        self.drowsy.get_or_insert_default();
-    }
-
-    /// Series that have fallen asleep since this was asked last, as of the last epoch applied: their quiet values may be
-    /// told later, by [`Self::catch_up`].
-    pub fn take_asleep(&mut self) -> Vec<Asleep> {
-        let Some(drowsy) = self.drowsy.as_mut().filter(|drowsy| !drowsy.is_empty()) else {
-            return Vec::new();
-        };
-        let drowsy = std::mem::take(drowsy);
-        let mut asleep = Vec::with_capacity(drowsy.len());
-        for place in drowsy {
-            let (source, watched) = &mut self.sources[place as usize];
-            if let Source::Series(series) = *source
-                && watched.falls_asleep(&self.rules, &self.patience)
-            {
-                asleep.push(Asleep { series, quiet: watched.front.quiet, epoch: self.epoch });
-            }
-        }
-        asleep
-    }
-
-    /// Has a source be looked at by [`Self::take_asleep`].
-    #[inline]
-    fn see_asleep(&mut self, place: u32) {
-        if let Some(drowsy) = &mut self.drowsy
-            && self.sources[place as usize].1.front.busy == 0
-        {
-            drowsy.push(place);
-        }
-    }
-
-    /// Takes values of a series that sleeps: they are quiet, and in order behind those that came before. The newest came
-    /// at `arrival_ns`.
-    pub fn catch_up(&mut self, series: SeriesId, arrival_ns: TimeNs, values: &[Obs]) {
-        let Some(place) = self.place(series) else { return };
-        let Machines { rules, patience, sources, .. } = self;
-        let watched = &mut sources[place as usize].1;
-        values.iter().for_each(|obs| watched.keep_quietly(rules, patience, arrival_ns, *obs));
     }
 
     /// Steps the alerts of one source through its samples, which are in event-time order.

@@ -39,7 +39,7 @@ pub struct History {
     quiet: (f32, f32),
     /// The epoch, its lower half, of the newest value that alerts were given or that is owed to them.
     watched_in: u32,
-    /// How many of the newest values are owed to alerts.
+    /// How many of the newest observations are owed to alerts.
     owed: u16,
     /// How many of them came before that epoch.
     owed_before: u16,
@@ -63,6 +63,8 @@ pub struct History {
     known: bool,
     /// Whether event times outlast the fold: samples came that may be sent again.
     keeps_times: bool,
+    /// Whether what is owed are all the values that alerts need, and may stand in more than the newest pane.
+    lent: bool,
 }
 
 impl Default for History {
@@ -89,6 +91,7 @@ impl Default for History {
             measured_bytes: 0,
             known: false,
             keeps_times: false,
+            lent: false,
         }
     }
 }

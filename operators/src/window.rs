@@ -278,7 +278,7 @@ impl Shard {
             // Whether or not the sweep has been there, what it had is gone.
             if now.arrival_ns.saturating_sub(history.last_arrival_ns()) > self.retention_ns {
                 if history.owes() {
-                    quiet::catch_up(history, sample.series, now.epoch, watcher);
+                    quiet::catch_up(&self.plan, history, sample.series, now.epoch, watcher);
                 }
                 if let Some(slicing) = self.slicing.as_mut().filter(|_| history.member > 0) {
                     slicing.before_forgetting(&self.plan, history, now);
@@ -306,8 +306,15 @@ impl Shard {
                 slicing.before_roll(&self.plan, history, obs.time_ns, now);
             }
             let is_quiet = history.is_quiet(obs.value);
-            if history.owes() && !(is_quiet && history.only_appends(obs.time_ns, now.floor_ns)) {
-                quiet::catch_up(history, sample.series, now.epoch, watcher);
+            if history.owes()
+                && !(is_quiet && history.owes_on(&self.plan, obs.time_ns, now.epoch, now.floor_ns))
+            {
+                quiet::catch_up(&self.plan, history, sample.series, now.epoch, watcher);
+                if history.is_quiet(obs.value)
+                    && history.lends_on(&self.plan, obs.time_ns, now.epoch, now.floor_ns)
+                {
+                    quiet::lend(&self.plan, history, sample.series, watcher);
+                }
             }
             let placed = match &mut self.closing {
                 None => history.insert(&self.plan, obs, now.epoch, now.arrival_ns, now.floor_ns),
@@ -368,9 +375,9 @@ impl Shard {
             let gone = self.is_gone(&self.series[self.swept]);
             let counted = self.past.as_ref().is_none_or(|past| past.counts_slot(self.swept, self.epoch));
             let history = &mut self.series[self.swept];
-            if history.owes() && (gone || history.owes_before(self.floor_ns)) {
+            if history.owes() && (gone || history.owes_before(&self.plan, self.floor_ns)) {
                 let series = self.owners.series(self.swept, self.worker);
-                quiet::catch_up(history, series, self.epoch, watcher);
+                quiet::catch_up(&self.plan, history, series, self.epoch, watcher);
             }
             self.swept += 1;
             panes_left -= history.pane_count() as i64 + SWEEP_SERIES_PANES;

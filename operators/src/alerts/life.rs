@@ -122,7 +122,8 @@ impl State {
 
     fn open(&self) -> Option<Occurrence> {
         let (since_ns, fired_ns) = (self.machine.since_ns()?, self.machine.fired_ns()?);
-        Some(Occurrence { since_ns, fired_ns, end: None, is_past: false })
+        let value = self.machine.value().unwrap_or(0.0);
+        Some(Occurrence { since_ns, fired_ns, value, end: None, is_past: false })
     }
 
     pub(super) fn machine(&self) -> &Machine {
@@ -131,10 +132,12 @@ impl State {
 }
 
 /// A firing that was told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Occurrence {
     since_ns: TimeNs,
     fired_ns: TimeNs,
+    /// The value that it was told with when it fired.
+    value: f64,
     /// When it ended, and whether in silence.
     end: Option<(TimeNs, bool)>,
     /// Whether nobody was told, since it was over when its rule began to watch.
@@ -269,27 +272,26 @@ impl Life {
         begin_pending(&Machine::Inactive, now.machine(), &mut say);
     }
 
-    /// The state behind `settled` and `clock_ns`, and the firings up to there with their values.
+    /// The state behind `settled` and `clock_ns`, and the firings up to there with the values that ended them.
     fn again(
         &self,
         rule: &Rule,
         settled: &[(TimeNs, f64)],
         clock_ns: TimeNs,
-    ) -> (State, Vec<(Occurrence, Values)>) {
+    ) -> (State, Vec<(Occurrence, f64)>) {
         let mut now = self.base;
-        let open = now.open().map(|open| (open, now.machine().value().unwrap_or(0.0)));
-        let mut fresh: Vec<(Occurrence, Values)> =
-            open.map(|(open, value)| (open, Values { fired: value, ended: value })).into_iter().collect();
+        let mut fresh: Vec<(Occurrence, f64)> =
+            now.open().map(|open| (open, open.value)).into_iter().collect();
         let mut note = |transition: Transition| match transition.kind {
             Kind::Firing => {
                 let Transition { since_ns, at_ns, value, .. } = transition;
-                let occurrence = Occurrence { since_ns, fired_ns: at_ns, end: None, is_past: false };
-                fresh.push((occurrence, Values { fired: value, ended: value }));
+                let occurrence = Occurrence { since_ns, fired_ns: at_ns, value, end: None, is_past: false };
+                fresh.push((occurrence, value));
             }
             Kind::Resolved { no_data } => {
-                if let Some((last, values)) = fresh.last_mut() {
+                if let Some((last, ended)) = fresh.last_mut() {
                     last.end = Some((transition.at_ns, no_data));
-                    values.ended = transition.value;
+                    *ended = transition.value;
                 }
             }
             Kind::Pending | Kind::Cancelled | Kind::Retracted => {}
@@ -327,13 +329,6 @@ impl Life {
     }
 }
 
-/// Values of a firing: when it fired, and when it ended.
-#[derive(Clone, Copy)]
-struct Values {
-    fired: f64,
-    ended: f64,
-}
-
 /// Notes what a machine says, and passes it on.
 fn tell(
     told: &mut Vec<Occurrence>,
@@ -343,8 +338,8 @@ fn tell(
 ) {
     match transition.kind {
         Kind::Firing => {
-            let Transition { since_ns, at_ns, .. } = transition;
-            told.push(Occurrence { since_ns, fired_ns: at_ns, end: None, is_past: false });
+            let Transition { since_ns, at_ns, value, .. } = transition;
+            told.push(Occurrence { since_ns, fired_ns: at_ns, value, end: None, is_past: false });
         }
         Kind::Resolved { no_data } => {
             if let Some(last) = told.last_mut() {
@@ -366,7 +361,7 @@ fn retraction(occurrence: &Occurrence, value: f64, decided_by_ns: TimeNs) -> Tra
 /// each that is new, or ended otherwise, in the order of time. Both are in that order. `said` is the value told last. Gives what is told then.
 fn differences(
     told: &[Occurrence],
-    fresh: &[(Occurrence, Values)],
+    fresh: &[(Occurrence, f64)],
     said: f64,
     say: &mut impl FnMut(Transition),
 ) -> Vec<Occurrence> {
@@ -374,19 +369,21 @@ fn differences(
     let mut known = told.iter().peekable();
     let mut pairs = Vec::with_capacity(fresh.len());
     let mut gone = Vec::new();
-    for (occurrence, values) in fresh {
+    for (occurrence, ended) in fresh {
         while let Some(before) = known.next_if(|before| key(before) < key(occurrence)) {
             gone.push(before);
         }
-        pairs.push((occurrence, values, known.next_if(|before| key(before) == key(occurrence))));
+        pairs.push((occurrence, *ended, known.next_if(|before| key(before) == key(occurrence))));
     }
     let gone = gone.into_iter().chain(known).filter(|gone| !gone.is_past);
     gone.for_each(|gone| say(retraction(gone, said, 0)));
     let mut now_told = Vec::with_capacity(fresh.len());
-    for (occurrence, values, before) in pairs {
+    for (occurrence, ended, before) in pairs {
         let Occurrence { since_ns, fired_ns, end, .. } = *occurrence;
         let is_past = end.is_some() && before.is_some_and(|before| before.is_past);
-        now_told.push(Occurrence { is_past, ..*occurrence });
+        // As it was told: where the values kept begin is not to be seen.
+        let value = before.map_or(occurrence.value, |before| before.value);
+        now_told.push(Occurrence { is_past, value, ..*occurrence });
         if is_past {
             continue;
         }
@@ -394,10 +391,10 @@ fn differences(
         let known_end = before.map(|before| before.end);
         // New, or one that was said to have ended and goes on.
         if known_end.is_none() || (end.is_none() && known_end != Some(None)) {
-            say(transition(Kind::Firing, fired_ns, values.fired));
+            say(transition(Kind::Firing, fired_ns, value));
         }
         if let Some((end_ns, no_data)) = end.filter(|_| known_end != Some(end)) {
-            say(transition(Kind::Resolved { no_data }, end_ns, values.ended));
+            say(transition(Kind::Resolved { no_data }, end_ns, ended));
         }
     }
     now_told
@@ -412,7 +409,7 @@ fn pending(machine: &Machine) -> Option<(TimeNs, f64)> {
 }
 
 /// Says that what was pending is not, unless it is still, or fired meanwhile.
-fn cancel(before: &Machine, now: &Machine, fresh: &[(Occurrence, Values)], say: &mut impl FnMut(Transition)) {
+fn cancel(before: &Machine, now: &Machine, fresh: &[(Occurrence, f64)], say: &mut impl FnMut(Transition)) {
     if let Some((since_ns, value)) = pending(before)
         && now.since_ns() != Some(since_ns)
         && fresh.iter().all(|(fired, _)| fired.since_ns != since_ns)

@@ -53,6 +53,10 @@ impl Alerting for Rc<RefCell<Machines>> {
     fn catch_up(&mut self, series: SeriesId, arrival_ns: TimeNs, values: &[Obs]) {
         self.borrow_mut().catch_up(series, arrival_ns, values);
     }
+
+    fn lend(&mut self, series: SeriesId, is_held: impl FnOnce(&[(TimeNs, f64)]) -> bool) -> Option<usize> {
+        self.borrow_mut().lend(series, is_held)
+    }
 }
 
 /// Runs alert rules over the rows of rollups that are their windows.

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::alert::{Interval, Timing, Verdict, intervals};
 use crate::condition::Bounds;
+use crate::rule::Rule;
 
 /// What a run does: epochs that arrive so many milliseconds after the one before, with samples so far from the time
 /// of arrival, of a value.
@@ -153,7 +154,7 @@ fn check(rules: &[Rule], script: &Script, slack: Slack, cuts: &[bool]) -> Result
     for (number, (step, samples)) in (1..).zip(script) {
         arrival_ns += i64::from(*step) * SECOND / 1000;
         if cuts.get(number as usize).copied().unwrap_or_default() {
-            machines = reloaded(&machines);
+            machines = reloaded(&mut machines);
         }
         let samples: Vec<_> = samples.iter().map(|(offset, value)| at(arrival_ns, *offset, *value)).collect();
         epoch(&mut machines, number, arrival_ns, &samples).iter().for_each(|moved| known.learn(moved));

@@ -15,6 +15,7 @@ use super::{Machines, Source};
 use crate::packed::{Reader, Unreadable, put_framed, put_signed, put_varint};
 use crate::rule::{Rule, RuleChange};
 use crate::sample::TimeNs;
+use crate::window::Shard;
 
 /// What stands at the head of a part of saved alerts.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,11 +52,12 @@ const RULE_BYTES_MIN: usize = 8;
 
 impl Machines {
     /// Writes all alerts as they are: calls `full` with parts of about `part_bytes`, of which each can be read on its
-    /// own; at least one.
-    pub fn save(&self, part_bytes: usize, mut full: impl FnMut(Vec<u8>)) {
+    /// own; at least one. `shard` holds what alerts of its series lent.
+    pub fn save(&mut self, part_bytes: usize, shard: Option<&Shard>, mut full: impl FnMut(Vec<u8>)) {
         let mut places: Vec<(Source, u32)> = self.places.iter().map(|(s, place)| (*s, *place)).collect();
         places.sort_unstable();
         let mut rest = &places[..];
+        let mut room = Vec::new();
         let mut first = true;
         loop {
             let mut out = Vec::new();
@@ -73,7 +75,20 @@ impl Machines {
                 if out.len() >= enough {
                     break;
                 }
-                put_framed(&mut out, &(source, &self.sources[*place as usize].1));
+                let watched = &mut self.sources[*place as usize].1;
+                let lent = shard.zip(source.series()).filter(|_| watched.is_lent());
+                let lent = lent.and_then(|(shard, series)| shard.lent(series));
+                if let Some((values, arrival_ns)) = &lent {
+                    watched.front.kept = std::mem::take(&mut room);
+                    watched.catch_up(&self.rules, &self.patience, *arrival_ns, values);
+                }
+                let armed_ns = watched.tidy(&self.rules, &self.patience);
+                put_framed(&mut out, &(source, &*watched));
+                watched.armed_ns = armed_ns;
+                if lent.is_some() {
+                    room = watched.lend_again();
+                    room.clear();
+                }
                 rest = later;
             }
             full(out);

@@ -6,7 +6,7 @@ mod random;
 use super::*;
 use crate::alert::{Kind, Timing};
 use crate::packed::Reader;
-use crate::rule::{Level, Signal};
+use crate::rule::{Level, Rule, RuleChange, Signal};
 
 fn rule(threshold: f64, seconds: i64) -> Rule {
     Rule {
@@ -277,7 +277,7 @@ fn a_strange_sample_fires_and_says_what_was_expected() {
         let time_ns = number as i64 * SECOND;
         let value = if number == 500 { 400.0 } else { 50.0 + (number * 7919 % 13) as f64 };
         if number % 100 == 50 {
-            machines = reloaded(&machines);
+            machines = reloaded(&mut machines);
         }
         said.extend(epoch(&mut machines, number + 1, time_ns, &[(time_ns, value)]));
         // What comes late is not judged, and takes nothing back.
@@ -291,10 +291,10 @@ fn a_strange_sample_fires_and_says_what_was_expected() {
 }
 
 /// Machines as they come out of what they were written as.
-fn reloaded(machines: &Machines) -> Machines {
+fn reloaded(machines: &mut Machines) -> Machines {
     let mut loaded = Machines::new(machines.patience, 1, AlertCounters::default());
     let mut parts = Vec::new();
-    machines.save(1, |part| parts.push(part));
+    machines.save(1, None, |part| parts.push(part));
     for part in parts {
         let mut sources = Vec::new();
         let saved = Machines::load(&mut Reader::new(&part), 8, |source| {

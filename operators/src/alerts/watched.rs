@@ -10,17 +10,19 @@
 //! Most sources are quiet: no alert is alive, and each value lies where none of them would begin. Then a value costs
 //! a few comparisons and its place among those kept.
 
+mod bound;
+mod room;
+
 use serde::{Deserialize, Serialize};
 
 use super::front::Front;
 use super::judge::{Judge, judge};
 use super::life::Life;
-use super::prepare::Prepared;
 use super::{AlertTransition, Expected, Patience, Rules, Slack, Source};
 use crate::alert::Transition;
-use crate::anomaly::{self, Detector, Judgement, Method};
+use crate::anomaly::{Judgement, Method};
 use crate::pane::Obs;
-use crate::rule::{Rule, Signal};
+use crate::rule::Signal;
 use crate::sample::{DurationNs, TimeNs};
 
 /// Values that are kept for corrections of one source, at most; beyond, the older half is given up.
@@ -45,6 +47,16 @@ pub(super) struct Watched {
     judges: Vec<Judge>,
     /// The entry of the timers that counts for it; the greatest time there is for none.
     pub(super) armed_ns: TimeNs,
+    /// Newest event time when a value came late the last time; the least time there is for never since the start.
+    #[serde(skip, default = "never")]
+    late_ns: TimeNs,
+    /// Whether what it keeps is lent: then it keeps nothing until it catches up.
+    #[serde(skip)]
+    lent: bool,
+}
+
+fn never() -> TimeNs {
+    TimeNs::MIN
 }
 
 /// What an alert of a source said.
@@ -90,6 +102,8 @@ impl Default for Watched {
             alerts: Vec::new(),
             judges: Vec::new(),
             armed_ns: TimeNs::MAX,
+            late_ns: never(),
+            lent: false,
         }
     }
 }
@@ -160,19 +174,6 @@ impl Watched {
         }
     }
 
-    /// Whether nothing happens before a value comes that is not quiet, or before one that came already. No timer counts
-    /// then.
-    pub(super) fn falls_asleep(&mut self, rules: &Rules, patience: &Patience) -> bool {
-        let sleeps = !self.is_unwatched()
-            && self.front.busy == 0
-            && self.front.clock_ns == self.newest_ns()
-            && self.wake_at_ns(rules, patience) == TimeNs::MAX;
-        if sleeps {
-            self.armed_ns = TimeNs::MAX;
-        }
-        sleeps
-    }
-
     /// Takes values of one epoch, in the order of their event times; says how many came too late. `replaces`: of one
     /// time the last value counts.
     pub(super) fn take(
@@ -195,8 +196,14 @@ impl Watched {
             }
             corrects |= self.place(patience, *obs, replaces);
         }
+        if corrects {
+            self.late_ns = self.newest_ns();
+        }
         // However long evaluations wait, they do not gather more than so many values.
-        let slack_ns = if self.front.kept.len() >= KEPT_LEN_MAX { 0 } else { self.slack_ns };
+        let kept = &self.front.kept;
+        let is_full = kept.len() >= KEPT_LEN_MAX
+            && kept.len() - kept.partition_point(|(time_ns, _)| *time_ns < oldest_ns) >= KEPT_LEN_MAX;
+        let slack_ns = if is_full { 0 } else { self.slack_ns };
         let till_ns = self.newest_ns().saturating_sub(slack_ns);
         // In silence the arrival clock went on; now the source goes by its own again.
         corrects |= till_ns < self.front.clock_ns && self.alerts.iter().any(|alert| alert.life.is_some());
@@ -325,43 +332,6 @@ impl Watched {
         }
     }
 
-    /// Whether to look for values that are not needed any more. Hangs on nothing but their number, so that a source
-    /// comes out of a checkpoint as it went in.
-    fn is_long(&self) -> bool {
-        let len = self.front.kept.len();
-        len >= KEPT_LEN_MAX || (len >= KEPT_LEN_MIN && len.is_power_of_two())
-    }
-
-    /// Lets go of values that can't be corrected any more, if they are at least half; says whether it did.
-    #[cold]
-    fn make_room(&mut self, rules: &Rules, patience: &Patience) -> bool {
-        let (newest_ns, settled, kept) = (self.newest_ns(), self.settled(), &self.front.kept);
-        let len = kept.len();
-        let oldest_ns = newest_ns.saturating_sub(patience.lateness_ns);
-        let mut gone = kept.partition_point(|(time_ns, _)| *time_ns < oldest_ns).min(settled);
-        if gone < len.div_ceil(2) {
-            if len < KEPT_LEN_MAX {
-                return false;
-            }
-            gone = len.div_ceil(2).min(settled);
-            self.base_ns = self.base_ns.max(kept.get(gone).map_or(newest_ns, |(time_ns, _)| *time_ns));
-        }
-        let base_ns = kept.get(gone).map_or(oldest_ns, |(time_ns, _)| (*time_ns).min(oldest_ns));
-        self.let_go(rules, gone, base_ns);
-        gone > 0
-    }
-
-    /// Lets go of the oldest values, all before `base_ns`.
-    fn let_go(&mut self, rules: &Rules, gone: usize, base_ns: TimeNs) {
-        for (number, life) in alive(&mut self.alerts) {
-            // What a detector judged stays judged: such an alert has no base behind it.
-            if let Some(rule) = rules.get(number).filter(|rule| !rule.signal.is_judged()) {
-                life.rebase(rule, &self.front.kept[..gone], base_ns);
-            }
-        }
-        self.front.kept.drain(..gone);
-    }
-
     /// Drops alerts of which there is nothing to know, and looks whether quiet values may pass by.
     fn bury(&mut self) {
         let mut awake = 0;
@@ -382,8 +352,11 @@ impl Watched {
     ) {
         if self.unsettled > 0 && self.front.last_arrival_ns.saturating_add(self.slack_ns) <= arrival_ns {
             self.settle(rules, self.newest_ns(), None, out);
+            self.bury();
         }
-        if self.newest_ns() != TimeNs::MIN && self.silent_at_ns(patience) <= arrival_ns {
+        // Where no alert is awake, time means nothing; and whoever is woken for nothing does not move on.
+        let is_silent = self.newest_ns() != TimeNs::MIN && self.silent_at_ns(patience) <= arrival_ns;
+        if is_silent && self.front.busy > 0 && self.wake_at_ns(rules, patience) <= arrival_ns {
             self.settle(rules, self.newest_ns().max(arrival_ns), None, out);
         }
         self.age(rules, arrival_ns, out);
@@ -416,103 +389,5 @@ impl Watched {
             wake_ns = wake_ns.min(due_ns);
         }
         wake_ns
-    }
-
-    /// A rule begins to watch it. `prepared` is what is held of it, and what that makes of the alert.
-    pub(super) fn bind(
-        &mut self,
-        rules: &Rules,
-        number: u32,
-        prepared: Option<&Prepared>,
-        out: &mut impl FnMut(Said),
-    ) {
-        let (Some(at), Some(rule)) =
-            (self.alerts.binary_search_by_key(&number, |alert| alert.rule).err(), rules.get(number))
-        else {
-            return;
-        };
-        let mut life = Life::new(rule);
-        if let Some(prepared) = prepared {
-            self.begin_with(rules, prepared);
-            if let Some((_, based)) = prepared.lives.iter().find(|(of, _)| *of == number) {
-                life = based.clone();
-            }
-            // Where more values came than are kept, the first of those prepared are in front of them.
-            let first_ns = self.front.kept.first().map_or(TimeNs::MAX, |(time_ns, _)| *time_ns);
-            let earlier = prepared.values.partition_point(|(time_ns, _)| *time_ns < first_ns);
-            if !rule.signal.is_judged() {
-                life.rebase(rule, &prepared.values[..earlier], self.base_ns);
-            }
-        }
-        if let Signal::Anomaly { method } = rule.signal {
-            self.add_judge(method, prepared);
-        } else {
-            let (settled, clock_ns) = (self.settled(), self.front.clock_ns);
-            life.begin(rule, &self.front.kept[..settled], clock_ns, &mut plainly(number, out));
-        }
-        self.alerts.insert(at, Alert { rule: number, life: Some(Box::new(life)) });
-        self.set_quiet(rule);
-        self.bury();
-    }
-
-    /// Takes what is held of the source where nothing came yet, and lets go of what is older where something did: so
-    /// its alerts and a new one have the same base.
-    fn begin_with(&mut self, rules: &Rules, prepared: &Prepared) {
-        if self.newest_ns() == TimeNs::MIN {
-            let Some((newest_ns, _)) = prepared.values.last() else { return };
-            let from = prepared.values.len().saturating_sub(KEPT_LEN_MAX / 2);
-            let kept = prepared.values[from..].to_vec();
-            self.base_ns = if from == 0 { prepared.from_ns } else { kept[0].0 };
-            self.unsettled = 0;
-            self.front.kept = kept;
-            self.front.clock_ns = *newest_ns;
-            self.front.last_arrival_ns = prepared.last_arrival_ns;
-        } else {
-            let gone = self.front.kept.partition_point(|(time_ns, _)| *time_ns < prepared.from_ns);
-            self.base_ns = self.base_ns.max(prepared.from_ns);
-            self.let_go(rules, gone.min(self.settled()), prepared.from_ns);
-        }
-    }
-
-    /// Has a detector judge values from now on, unless one does: it has learned those before.
-    fn add_judge(&mut self, method: Method, prepared: Option<&Prepared>) {
-        if self.judges.iter().any(|judge| judge.method == method) {
-            return;
-        }
-        let learned = prepared.and_then(|prepared| prepared.judges.iter().find(|(of, _)| *of == method));
-        let new = || Detector::new(&anomaly::Settings { method });
-        let detector = Box::new(learned.map_or_else(new, |(_, detector)| detector.clone()));
-        let mut judge = Judge { method, detector };
-        judge.observe(&self.front.kept[..self.settled()]);
-        self.judges.push(judge);
-    }
-
-    /// Narrows where nothing begins.
-    fn set_quiet(&mut self, rule: &Rule) {
-        let (from, till) = match rule.signal {
-            Signal::Sample | Signal::Window(_) => rule.level.operator.quiet(rule.level.bounds),
-            // Their alerts are always awake.
-            Signal::Absent { .. } | Signal::Stale { .. } | Signal::Anomaly { .. } => return,
-        };
-        self.front.narrow(from, till);
-    }
-
-    /// A rule watches it no longer: what it said is taken back.
-    pub(super) fn unbind(&mut self, rules: &Rules, number: u32, out: &mut impl FnMut(Said)) {
-        let Ok(at) = self.alerts.binary_search_by_key(&number, |alert| alert.rule) else { return };
-        let gone = self.alerts.remove(at);
-        if let Some(life) = gone.life {
-            life.retract(self.front.clock_ns, &mut plainly(number, out));
-        }
-        let methods = self.alerts.iter().filter_map(|alert| rules.get(alert.rule)?.signal.method());
-        let methods: Vec<Method> = methods.collect();
-        self.judges.retain(|judge| methods.contains(&judge.method));
-        self.front.quiet = Front::default().quiet;
-        for at in 0..self.alerts.len() {
-            if let Some(rule) = rules.get(self.alerts[at].rule) {
-                self.set_quiet(rule);
-            }
-        }
-        self.bury();
     }
 }

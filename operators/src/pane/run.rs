@@ -3,6 +3,7 @@
 //! A packed pane takes about as many bytes as its observations need; see `saved` for how. What is asked of a run
 //! does not depend on what of it is packed: a straggler's pane is unpacked, and packed again later.
 
+use std::borrow::Cow;
 use std::mem;
 use std::ops::Range;
 
@@ -61,6 +62,37 @@ impl Run {
     #[inline]
     pub(crate) fn newest(&self) -> &Pane {
         &self.newest
+    }
+
+    /// The newest `len` observations, by event time; fewer where something before them is folded, or there are none.
+    pub(crate) fn trailing(&self, width_ns: DurationNs, len: usize) -> Cow<'_, [Obs]> {
+        let raw = &self.newest.raw;
+        if raw.len() >= len || self.newest.folded.is_some() {
+            return Cow::Borrowed(&raw[raw.len().saturating_sub(len)..]);
+        }
+        // From the newest back, the latest of a pane first.
+        let mut found: Vec<Obs> = Vec::with_capacity(len);
+        let mut goes_on = true;
+        let mut take = |pane: &Pane, found: &mut Vec<Obs>| {
+            found.extend(pane.raw.iter().rev().take(len - found.len()));
+            goes_on &= pane.folded.is_none() && found.len() < len;
+            goes_on
+        };
+        take(&self.newest, &mut found);
+        for item in self.items.iter().rev() {
+            let more = match item {
+                Item::Loose(pane) => take(pane, &mut found),
+                Item::Packed(block) => {
+                    let panes: Vec<Pane> = block.unpack(width_ns).collect();
+                    panes.iter().rev().all(|pane| take(pane, &mut found))
+                }
+            };
+            if !more {
+                break;
+            }
+        }
+        found.reverse();
+        Cow::Owned(found)
     }
 
     /// Reads where the newest observation stands.
