@@ -47,16 +47,9 @@ pub(super) struct Watched {
     judges: Vec<Judge>,
     /// The entry of the timers that counts for it; the greatest time there is for none.
     pub(super) armed_ns: TimeNs,
-    /// Newest event time when a value came late the last time; the least time there is for never since the start.
-    #[serde(skip, default = "never")]
-    late_ns: TimeNs,
     /// Whether what it keeps is lent: then it keeps nothing until it catches up.
     #[serde(skip)]
     lent: bool,
-}
-
-fn never() -> TimeNs {
-    TimeNs::MIN
 }
 
 /// What an alert of a source said.
@@ -102,7 +95,6 @@ impl Default for Watched {
             alerts: Vec::new(),
             judges: Vec::new(),
             armed_ns: TimeNs::MAX,
-            late_ns: never(),
             lent: false,
         }
     }
@@ -195,9 +187,6 @@ impl Watched {
                 continue;
             }
             corrects |= self.place(patience, *obs, replaces);
-        }
-        if corrects {
-            self.late_ns = self.newest_ns();
         }
         // However long evaluations wait, they do not gather more than so many values.
         let kept = &self.front.kept;

@@ -38,10 +38,8 @@ impl Watched {
         patience: &Patience,
         is_held: impl FnOnce(&[(TimeNs, f64)]) -> bool,
     ) -> Option<usize> {
-        // Where values came late others may, and they need what is kept.
-        let oldest_ns = self.newest_ns().saturating_sub(patience.lateness_ns);
         let is_idle = self.front.busy == 0 && self.alerts.iter().all(|alert| alert.life.is_none());
-        if !is_idle || self.front.kept.is_empty() || self.late_ns >= oldest_ns {
+        if !is_idle || self.front.kept.is_empty() {
             return None;
         }
         self.trim(rules, patience);
