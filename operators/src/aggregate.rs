@@ -47,6 +47,17 @@ impl Aggregate {
         Aggregate { moments: None, increase: None, rate: None, values, revision: 0, behind: 0 }
     }
 
+    /// Makes it an empty window again, in the same room.
+    pub fn clear(&mut self, with_values: bool) {
+        let mut values = std::mem::replace(&mut self.values, Values::Unwanted);
+        match &mut values {
+            Values::Exact(exact) if with_values => exact.clear(),
+            Values::Unwanted if !with_values => {}
+            _ => return *self = Aggregate::new(with_values),
+        }
+        *self = Aggregate { values, ..Aggregate::new(false) };
+    }
+
     /// Appends the next pane of the same series.
     pub fn append_pane(&mut self, pane: &Pane) {
         self.revision = self.revision.max(pane.revision);
@@ -55,9 +66,15 @@ impl Aggregate {
             self.values.add_fold(folded);
             self.behind += folded.behind;
         }
-        if let Some(moments) = Moments::of(pane.raw()) {
-            self.append_moments(&moments);
-            self.values.add(pane.raw().iter().map(|obs| obs.value));
+        match pane.raw() {
+            [] => {}
+            [obs] => self.append_one(*obs),
+            raw => {
+                if let Some(moments) = Moments::of(raw) {
+                    self.append_moments(&moments);
+                    self.values.add(raw.iter().map(|obs| obs.value));
+                }
+            }
         }
     }
 
@@ -72,11 +89,13 @@ impl Aggregate {
     }
 
     /// Appends one sample that the same series has behind this.
+    #[inline]
     pub(crate) fn append_one(&mut self, obs: Obs) {
-        if let Some(moments) = Moments::of(&[obs]) {
-            self.append_moments(&moments);
-            self.values.add(std::iter::once(obs.value));
+        match &mut self.moments {
+            None => self.moments = Some(Moments::single(obs)),
+            Some(moments) => moments.append(&Moments::single(obs)),
         }
+        self.values.add(std::iter::once(obs.value));
     }
 
     /// Ends the series' part: derives increase and rate, given the last sample before the window.

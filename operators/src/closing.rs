@@ -378,7 +378,7 @@ impl Closing {
         let rows = &mut self.rows;
         let functions = &self.plan.functions;
         history.windows(plan, range_ns, width_ns, with_values, now.floor_ns, |start_ns, window| {
-            let values = functions.iter().map(|(_, function)| function.finish(&window).unwrap_or(f64::NAN));
+            let values = functions.iter().map(|(_, function)| function.finish(window).unwrap_or(f64::NAN));
             rows.push(ClosedWindow {
                 series,
                 start_ns,

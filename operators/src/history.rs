@@ -378,6 +378,7 @@ impl History {
 
     /// Calls `found` with the start and the aggregate of every window of width `window_ns` that has
     /// samples in `range` and panes from `floor_ns` on, in time order. Bounds and width must be multiples of the pane width.
+    /// What `found` leaves of a window is the room of the next.
     pub fn windows(
         &self,
         plan: &WindowPlan,
@@ -385,29 +386,36 @@ impl History {
         window_ns: DurationNs,
         with_values: bool,
         floor_ns: TimeNs,
-        mut found: impl FnMut(TimeNs, Aggregate),
+        mut found: impl FnMut(TimeNs, &mut Aggregate),
     ) {
-        let mut open: Option<(TimeNs, Aggregate)> = None;
+        let mut window = Aggregate::new(with_values);
+        let mut open: Option<TimeNs> = None;
         let mut before = self.before(plan, range.start, floor_ns);
         let mut last = before;
         self.visit(plan, range, floor_ns, |pane| {
-            let start_ns = floor_to(pane.start_ns, window_ns);
-            if open.as_ref().is_none_or(|(at, _)| *at != start_ns) {
-                if let Some((at, mut window)) = open.take() {
+            // Mostly the same window or the next, which need no division.
+            let start_ns = match open {
+                Some(at) if pane.start_ns.saturating_sub(at) < window_ns => at,
+                Some(at) if pane.start_ns.saturating_sub(at).saturating_sub(window_ns) < window_ns => {
+                    at + window_ns
+                }
+                _ => floor_to(pane.start_ns, window_ns),
+            };
+            if open != Some(start_ns) {
+                if let Some(at) = open {
                     window.close(before);
-                    found(at, window);
+                    found(at, &mut window);
+                    window.clear(with_values);
                 }
                 before = last;
-                open = Some((start_ns, Aggregate::new(with_values)));
+                open = Some(start_ns);
             }
-            if let Some((_, window)) = &mut open {
-                window.append_pane(pane);
-            }
+            window.append_pane(pane);
             last = pane.last().or(last);
         });
-        if let Some((at, mut window)) = open {
+        if let Some(at) = open {
             window.close(before);
-            found(at, window);
+            found(at, &mut window);
         }
     }
 

@@ -24,6 +24,10 @@ const KNOWN: &[&str] =
     &["metric", "service", "tag.NAME", "by", "interval", "func", "start", "end", "min_epoch", "rollup"];
 /// How long a request waits for the epoch that it asked for.
 const EPOCH_WAIT: Duration = Duration::from_secs(5);
+/// Panes that a question may touch at most to be answered where it came in: some 100 us.
+const PANES_AT_ONCE_MAX: u128 = 1_000;
+/// How long such a question waits for a worker before it waits elsewhere.
+const LOCK_WAIT: Duration = Duration::from_millis(2);
 
 /// The documented answer.
 #[derive(Serialize)]
@@ -97,7 +101,6 @@ pub async fn aggregate(
     wait_for_epoch(&app, params.number("min_epoch")?).await?;
     let began = Instant::now();
     let groups = groups(&app, &params, &question);
-    check_held(&app, &groups, &question)?;
     let with_values = question.functions.iter().any(|(_, f)| f.needs_values());
     // Wider than 64 bits tell: the range may span all times that there are.
     let range_ns = i128::from(question.range_ns.end) - i128::from(question.range_ns.start);
@@ -108,26 +111,61 @@ pub async fn aggregate(
     }
     let query =
         WindowQuery { range_ns: question.range_ns.clone(), window_ns: question.window_ns, with_values };
-    let members: Vec<Vec<SeriesId>> = groups.iter().map(|group| group.members.clone()).collect();
-    let engine = app.engine.clone();
-    let answered = tokio::task::spawn_blocking(move || view::windows(&engine, &members, &query))
-        .await
-        .map_err(|_| ApiError::internal("the query was cut short"))?;
-    let (as_of, answers) = answered.map_err(|why| unanswerable(why, question.window_ns))?;
-    let results: usize = answers.iter().map(|a| a.windows.len() * question.functions.len()).sum();
-    if results > app.config.results_max {
-        return Err(too_many(&app, results as u128));
-    }
-    let series =
-        groups.iter().zip(&answers).flat_map(|(group, answer)| render(group, answer, &question.functions));
-    let answer = Answer {
-        metric: question.metric.clone(),
-        interval: duration_text(question.window_ns),
-        as_of,
-        series: series.collect(),
+    let series: usize = groups.iter().map(|group| group.members.len()).sum();
+    let panes_max =
+        range_ns.unsigned_abs() / app.engine.plan().windows.tiers[0].width_ns.unsigned_abs() as u128;
+    let asked = Asked { question, groups, query };
+    // What takes less than to wake somebody for it is done here, unless the series' workers are at work for longer.
+    let at_once = if series as u128 * panes_max <= PANES_AT_ONCE_MAX {
+        asked.answer(&app, Some(LOCK_WAIT))
+    } else {
+        None
+    };
+    let answer = match at_once {
+        Some(answer) => answer,
+        None => {
+            let app = app.clone();
+            let wholly = move || asked.answer(&app, None);
+            let answered = tokio::task::spawn_blocking(wholly).await;
+            answered.ok().flatten().ok_or_else(|| ApiError::internal("the query was cut short"))?
+        }
     };
     app.telemetry.aggregate_query.record(began.elapsed());
-    Ok(Json(answer).into_response())
+    answer
+}
+
+/// What was asked of which series.
+struct Asked {
+    question: Question,
+    groups: Vec<Group>,
+    query: WindowQuery,
+}
+
+impl Asked {
+    /// Asks, and writes the answer. `None` if a worker does not let it look within `wait`.
+    fn answer(&self, app: &App, wait: Option<Duration>) -> Option<Result<Response, ApiError>> {
+        let Asked { question, groups, query } = self;
+        let members: Vec<&[SeriesId]> = groups.iter().map(|group| &group.members[..]).collect();
+        let answered = view::windows_within(&app.engine, &members, query, wait)?;
+        Some(answered.map_err(|why| unanswerable(why, question.window_ns)).and_then(|(as_of, answers)| {
+            check_held(&answers, question)?;
+            let results: usize = answers.iter().map(|a| a.windows.len() * question.functions.len()).sum();
+            if results > app.config.results_max {
+                return Err(too_many(app, results as u128));
+            }
+            let series = groups
+                .iter()
+                .zip(&answers)
+                .flat_map(|(group, answer)| render(group, answer, &question.functions));
+            let answer = Answer {
+                metric: question.metric.clone(),
+                interval: duration_text(question.window_ns),
+                as_of,
+                series: series.collect(),
+            };
+            Ok(Json(answer).into_response())
+        }))
+    }
 }
 
 /// Waits until `min_epoch`, if there is one, is visible.
@@ -195,13 +233,10 @@ pub(super) fn range(app: &App, params: &Params, width_ns: DurationNs) -> Result<
 }
 
 /// A range that begins before what any of the groups can hold is refused. Who names no start gets what there is.
-fn check_held(app: &App, groups: &[Group], question: &Question) -> Result<(), ApiError> {
-    let Some(start_ns) = question.start_ns else { return Ok(()) };
-    let since_ns = |id: &SeriesId| view::with_history(&app.engine, *id, view::held_ns).flatten();
-    let of_group = |group: &Group| group.members.iter().filter_map(since_ns).max();
-    let held_ns = groups.iter().filter_map(of_group).min();
-    match held_ns {
-        Some(held_ns) if start_ns < held_ns => Err(ApiError::bad_request(format!(
+fn check_held(answers: &[GroupAnswer], question: &Question) -> Result<(), ApiError> {
+    let held_ns = answers.iter().map(|answer| answer.held_ns).filter(|held_ns| *held_ns > TimeNs::MIN).min();
+    match question.start_ns.zip(held_ns) {
+        Some((start_ns, held_ns)) if start_ns < held_ns => Err(ApiError::bad_request(format!(
             "start: windows are held since {}, found {}; older samples are at /api/v1/metrics",
             rfc3339(held_ns),
             rfc3339(start_ns)

@@ -172,7 +172,7 @@ pub(super) async fn read_body(app: &App, headers: &HeaderMap, body: Body) -> Res
     })?;
     // Codings have no case (RFC 9110, section 8.4.1).
     let coding = headers.get(header::CONTENT_ENCODING).map(|v| v.as_bytes().to_ascii_lowercase());
-    let unpack: fn(&[u8], usize) -> Result<Vec<u8>, ApiError> = match coding.as_deref() {
+    let unpack: fn(&[u8], usize) -> Result<Bytes, ApiError> = match coding.as_deref() {
         None | Some(b"identity") => return Ok(packed),
         Some(b"snappy") => super::snappy::unpack,
         Some(b"gzip" | b"x-gzip") => gunzip,
@@ -187,18 +187,18 @@ pub(super) async fn read_body(app: &App, headers: &HeaderMap, body: Body) -> Res
             });
         }
     };
-    let unpack = || unpack(&packed, max).map(Bytes::from);
+    let unpack = || unpack(&packed, max);
     if packed.len() > LONG_PACKED_LEN { aside(unpack) } else { unpack() }
 }
 
-fn gunzip(packed: &[u8], max: usize) -> Result<Vec<u8>, ApiError> {
+fn gunzip(packed: &[u8], max: usize) -> Result<Bytes, ApiError> {
     let mut plain = Vec::new();
     let mut reader = flate2::read::MultiGzDecoder::new(packed).take(max as u64 + 1);
     reader.read_to_end(&mut plain).map_err(|e| ApiError::bad_request(format!("body is no gzip: {e}")))?;
     if plain.len() > max {
         return Err(ApiError::too_large(format!("expected a body of at most {max} bytes")));
     }
-    Ok(plain)
+    Ok(Bytes::from(plain))
 }
 
 fn is_limit(error: &axum::Error) -> bool {

@@ -42,6 +42,9 @@ impl Moments {
     /// Folds observations in event-time order; `None` for none.
     pub fn of(sorted: &[Obs]) -> Option<Moments> {
         let (first, last) = (*sorted.first()?, *sorted.last()?);
+        if sorted.len() == 1 {
+            return Some(Moments::single(first));
+        }
         let (mut sum, mut compensation, mut increase) = (0.0, 0.0, 0.0);
         let (mut min, mut max, mut before) = (first.value, first.value, first.value);
         for obs in sorted {
@@ -84,6 +87,7 @@ impl Moments {
 
     /// Merges a fold of other observations, interleaved in time: another series, or stragglers.
     /// The increases are added.
+    #[inline]
     pub fn pool(&mut self, other: &Moments) {
         let (n, m) = (self.count as f64, other.count as f64);
         let delta = other.mean() - self.mean();
@@ -112,10 +116,13 @@ impl Moments {
         self.increase += before.unwrap_or(0.0);
     }
 
-    fn single(obs: Obs) -> Moments {
+    /// The fold of one observation.
+    #[inline(always)]
+    pub fn single(obs: Obs) -> Moments {
         Moments {
             count: 1,
-            sum: obs.value,
+            // As a sum of one: never a negative zero.
+            sum: 0.0 + obs.value,
             compensation: 0.0,
             m2: 0.0,
             min: obs.value,

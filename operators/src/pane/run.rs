@@ -143,13 +143,20 @@ impl Run {
 
     /// Calls `look` with every pane that begins in `starts`, in time order.
     pub(crate) fn visit(&self, width_ns: DurationNs, starts: Range<TimeNs>, mut look: impl FnMut(&Pane)) {
+        let mut room = Vec::new();
         for item in &self.items[self.overlapping(width_ns, &starts)] {
             match item {
                 Item::Loose(pane) => look(pane),
-                Item::Packed(block) => block
-                    .unpack(width_ns)
-                    .filter(|pane| starts.contains(&pane.start_ns))
-                    .for_each(|p| look(&p)),
+                Item::Packed(block) => {
+                    let mut unpacked = block.unpack(width_ns);
+                    while let Some(pane) = unpacked.next_into(mem::take(&mut room)) {
+                        if starts.contains(&pane.start_ns) {
+                            look(&pane);
+                        }
+                        room = pane.raw;
+                        room.clear();
+                    }
+                }
             }
         }
         if self.newest_start().is_some_and(|start_ns| starts.contains(&start_ns)) {

@@ -137,6 +137,7 @@ impl Cursor {
     }
 
     /// Reads a pane of which head and place are known, with `raw`, which is empty, as the room for its observations.
+    #[inline]
     fn take(
         &mut self,
         start_ns: TimeNs,
@@ -186,6 +187,7 @@ impl Pane {
     }
 
     /// Reads what [`Self::pack`] wrote of the pane that begins at `start_ns`; `raw`, which is empty, becomes its room.
+    #[inline]
     pub(super) fn unpack(
         start_ns: TimeNs,
         reader: &mut Reader<'_>,
