@@ -15,7 +15,7 @@ const ROOMS_MAX: usize = 16;
 const ROOM_BYTES_MAX: usize = 1 << 20;
 
 /// Rooms of blocks that were unpacked and are needed no more. A new one would have to be zeroed first, and come from memory
-/// that is in no cache: a tenth of what a sample of remote write costs here.
+/// that is in no cache.
 static ROOMS: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
 /// An unpacked block; its room is kept for another.
