@@ -16,7 +16,7 @@ use operators::exchange::Parcel;
 use operators::rollup::binding::{Directory, RollupLimits, RollupScope, candidates, members};
 use operators::rollup::{Groups, RollupRow, Rollups};
 use operators::rule::ROLLUP_OF_RULE;
-use operators::series::SeriesKey;
+use operators::series::{SeriesKey, Target};
 use operators::window::{Control, Shard, Windows};
 use parking_lot::RwLock;
 use timely::dataflow::operators::probe::Handle as Probe;
@@ -42,8 +42,8 @@ pub struct Bindings {
     pub(crate) scopes: BTreeMap<u32, Vec<RollupScope>>,
     /// Join keys that some rule or rollup has or had.
     pub(crate) joined: HashSet<u64>,
-    /// This worker's share of the entries whose join key none had so far.
-    pub(crate) aside: HashMap<u64, Vec<(u32, SeriesKey)>>,
+    /// This worker's share of the entries whose join key none had so far, by that key and by metric.
+    pub(crate) aside: HashMap<u64, BTreeMap<Arc<str>, Vec<(u32, Arc<Target>)>>>,
     /// What was bound and is not taken out yet.
     pub(crate) bound: Rc<RefCell<Vec<Control>>>,
     /// Epochs up to which everything is in `bound`.

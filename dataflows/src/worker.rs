@@ -16,6 +16,7 @@ use operators::rollup::binding::{Directory, RollupScope};
 use operators::rollup::{Groups, Rollup, RollupChange};
 use operators::rule::RuleChange;
 use operators::sample::{DEDUP, Sample};
+use operators::series::SeriesKey;
 use operators::window::saved::Origin;
 use operators::window::{Control, Shard};
 use parking_lot::RwLock;
@@ -356,8 +357,10 @@ impl Bindings {
     /// Has entries of a key come in, those that none was interested in before among them.
     fn join(&mut self, key: u64) {
         self.joined.insert(key);
-        for entry in self.aside.remove(&key).into_iter().flatten() {
-            self.entries.insert(entry);
+        for (metric, entries) in self.aside.remove(&key).into_iter().flatten() {
+            for (id, target) in entries {
+                self.entries.insert((id, SeriesKey { target, metric: metric.clone() }));
+            }
         }
     }
 
@@ -384,11 +387,13 @@ impl Bindings {
     /// memory.
     fn insert(&mut self, worker: &Worker, entries: &[Entry]) {
         for entry in entries.iter().skip(worker.index()).step_by(worker.peers()) {
-            let key = join_key(&entry.key.metric);
+            let SeriesKey { target, metric } = &entry.key;
+            let key = join_key(metric);
             if self.joined.contains(&key) {
                 self.entries.insert((entry.id, entry.key.clone()));
             } else {
-                self.aside.entry(key).or_default().push((entry.id, entry.key.clone()));
+                let of_key = self.aside.entry(key).or_default();
+                of_key.entry(metric.clone()).or_default().push((entry.id, target.clone()));
             }
         }
     }

@@ -22,6 +22,9 @@ pub const RAW_LEN_MAX: usize = 64;
 const FOLD_LEN: usize = RAW_LEN_MAX / 2;
 /// Values of a fold that wait for their places in its sketch.
 const WAITING_LEN_MAX: usize = 4 * FOLD_LEN;
+/// A pane of at most so many observations is packed as soon as another begins behind it; the rest waits for its run to be
+/// packed.
+const PACK_AT_ONCE_MAX: usize = 8;
 
 /// One pane. Its width is its tier's.
 #[derive(Clone, Debug, Default)]
@@ -60,9 +63,7 @@ impl Pane {
     /// Adds an observation that is not before any other there.
     #[inline]
     pub(crate) fn append(&mut self, obs: Obs, times: bool) {
-        if self.raw.len() == RAW_LEN_MAX {
-            self.fold(FOLD_LEN, times);
-        }
+        self.make_room(times);
         self.raw.push(obs);
     }
 
@@ -75,9 +76,7 @@ impl Pane {
     /// Adds an observation; if `times` says so, the fold keeps event times from now on.
     #[inline]
     pub fn insert_keeping(&mut self, obs: Obs, times: bool) {
-        if self.raw.len() == RAW_LEN_MAX {
-            self.fold(FOLD_LEN, times);
-        }
+        self.make_room(times);
         match self.raw.last() {
             Some(last) if obs.time_ns < last.time_ns => self.insert_straggler(obs),
             None if self.folded.as_ref().is_some_and(|f| obs.time_ns < f.moments.last.time_ns) => {
@@ -85,6 +84,25 @@ impl Pane {
             }
             _ => self.raw.push(obs),
         }
+    }
+
+    /// Makes room for one more raw observation.
+    #[inline]
+    fn make_room(&mut self, times: bool) {
+        if self.raw.len() == RAW_LEN_MAX {
+            self.fold(FOLD_LEN, times);
+        } else if self.raw.len() == self.raw.capacity() {
+            self.grow();
+        }
+    }
+
+    /// Doubles the room for raw observations. Left to itself, a vector would begin with four; most series have one in a
+    /// pane.
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self) {
+        let len = self.raw.len();
+        self.raw.reserve_exact(len.clamp(1, RAW_LEN_MAX - len));
     }
 
     #[cold]
@@ -185,6 +203,11 @@ impl Pane {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.raw.is_empty() && self.folded.is_none()
+    }
+
+    /// Whether it is packed as soon as another begins.
+    fn is_small(&self) -> bool {
+        self.folded.is_none() && self.raw.len() <= PACK_AT_ONCE_MAX
     }
 
     /// Bytes held beside the pane itself.

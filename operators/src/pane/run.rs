@@ -1,7 +1,8 @@
 //! The panes of one tier, in time order: the newest as it is, those before it packed by and by.
 //!
 //! A packed pane takes about as many bytes as its observations need; see `saved` for how. What is asked of a run
-//! does not depend on what of it is packed: a straggler's pane is unpacked, and packed again later.
+//! does not depend on what of it is packed: a straggler's pane is unpacked, and packed again later. Most stragglers are
+//! for the pane before the newest, which is found at the end of its block.
 
 use std::borrow::Cow;
 use std::mem;
@@ -17,9 +18,7 @@ const BLOCK_BYTES_MAX: usize = 512;
 const BLOCK_BYTES_STEP: usize = 32;
 /// Panes that a block can tell apart: as many as its mask has bits.
 const BLOCK_SPAN: i64 = 64;
-/// A pane of at most so many observations is packed as soon as two others have begun behind it; the rest waits for
-/// [`Run::pack`].
-const PACK_AT_ONCE_MAX: usize = 8;
+const UNKNOWN: u32 = u32::MAX;
 
 /// All panes of a tier.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +44,8 @@ struct Block {
     present: u64,
     /// Where the first of those that are there begins in `bytes`.
     at: u32,
+    /// Where the last begins; [`UNKNOWN`] when the one that was last is gone.
+    last_at: u32,
     bytes: Vec<u8>,
 }
 
@@ -189,34 +190,44 @@ impl Run {
     fn begin(&mut self, width_ns: DurationNs, start_ns: TimeNs) -> &mut Pane {
         if self.newest.is_empty() {
             self.newest.start_ns = start_ns;
-            return &mut self.newest;
+        } else if self.pack_newest(width_ns) {
+            // It leaves its room to the new one.
+            self.newest.raw.clear();
+            (self.newest.start_ns, self.newest.revision) = (start_ns, 0);
+        } else {
+            let next = Pane::new(start_ns, self.newest.count() as usize + 1);
+            let before = mem::replace(&mut self.newest, next);
+            self.push_item(Item::Loose(before));
         }
-        let len = self.newest.count() as usize + 1;
-        let next = match self.pack_one_but_last(width_ns) {
-            // What was packed leaves its room to the new one.
-            Some(raw) => Pane { start_ns, raw, ..Pane::default() },
-            None => Pane::new(start_ns, len),
-        };
-        let before = mem::replace(&mut self.newest, next);
-        if self.items.capacity() == self.items.len() {
-            // Most runs have one block and one pane here for long.
-            self.items.reserve_exact(2 + self.items.len() / 2);
-        }
-        self.items.push(Item::Loose(before));
         &mut self.newest
     }
 
-    /// Packs the pane before the newest if it is small and no straggler has come for it lately; gives its room.
-    fn pack_one_but_last(&mut self, width_ns: DurationNs) -> Option<Vec<Obs>> {
-        match self.items.last() {
-            Some(Item::Loose(pane)) if pane.folded.is_none() && pane.raw.len() <= PACK_AT_ONCE_MAX => {}
-            _ => return None,
+    /// Packs the newest pane if it is small, and with it the one before if that is loose and small: stragglers came for
+    /// it. Returns whether the newest is packed; it is still there then.
+    fn pack_newest(&mut self, width_ns: DurationNs) -> bool {
+        if let Some(Item::Loose(pane)) = self.items.last() {
+            if !pane.is_small() {
+                return false;
+            }
+            if let Some(Item::Loose(pane)) = self.items.pop() {
+                self.push_packed(width_ns, &pane);
+            }
         }
-        let Some(Item::Loose(mut pane)) = self.items.pop() else { return None };
-        self.push_packed(width_ns, &pane);
-        let mut raw = mem::take(&mut pane.raw);
-        raw.clear();
-        Some(raw)
+        let is_small = self.newest.is_small();
+        if is_small {
+            let newest = mem::take(&mut self.newest);
+            self.push_packed(width_ns, &newest);
+            self.newest = newest;
+        }
+        is_small
+    }
+
+    fn push_item(&mut self, item: Item) {
+        if self.items.capacity() == self.items.len() {
+            // Most runs have one block for long.
+            self.items.reserve_exact(1 + self.items.len() / 2);
+        }
+        self.items.push(item);
     }
 
     /// Appends a packed pane behind all items.
@@ -224,9 +235,10 @@ impl Run {
         match self.items.last_mut() {
             Some(Item::Packed(block)) if block.takes(width_ns, pane.start_ns) => block.push(width_ns, pane),
             _ => {
-                let mut block = Block { first_ns: pane.start_ns, present: 0, at: 0, bytes: Vec::new() };
+                let mut block =
+                    Block { first_ns: pane.start_ns, present: 0, at: 0, last_at: 0, bytes: Vec::new() };
                 block.push(width_ns, pane);
-                self.items.push(Item::Packed(block));
+                self.push_item(Item::Packed(block));
             }
         }
     }
@@ -234,7 +246,10 @@ impl Run {
     /// A pane before the newest.
     fn older_mut(&mut self, width_ns: DurationNs, start_ns: TimeNs) -> &mut Pane {
         let mut at = self.items.partition_point(|item| item.starts(width_ns).end <= start_ns);
-        if let Some(Item::Packed(block)) = self.items.get(at)
+        if let Some(pane) = self.take_last(width_ns, at, start_ns) {
+            at = self.items.len();
+            self.push_item(Item::Loose(pane));
+        } else if let Some(Item::Packed(block)) = self.items.get(at)
             && block.starts(width_ns).contains(&start_ns)
         {
             let panes: Vec<Item> = block.unpack(width_ns).map(Item::Loose).collect();
@@ -253,12 +268,22 @@ impl Run {
         }
     }
 
+    /// Takes out the pane that begins at `start_ns`, if it is the last of the last block, which is `at`.
+    fn take_last(&mut self, width_ns: DurationNs, at: usize, start_ns: TimeNs) -> Option<Pane> {
+        let is_last = at + 1 == self.items.len();
+        let Some(Item::Packed(block)) = self.items.last_mut().filter(|_| is_last) else { return None };
+        let pane = block.take_last(width_ns, start_ns)?;
+        if block.present == 0 {
+            self.items.pop();
+        }
+        Some(pane)
+    }
+
     /// Appends a pane that lies after all others, as it was saved.
     pub(crate) fn push(&mut self, width_ns: DurationNs, pane: Pane) {
-        if !self.newest.is_empty() {
-            self.pack_one_but_last(width_ns);
+        if !self.newest.is_empty() && !self.pack_newest(width_ns) {
             let before = mem::take(&mut self.newest);
-            self.items.push(Item::Loose(before));
+            self.push_item(Item::Loose(before));
         }
         self.newest = pane;
     }
@@ -412,6 +437,7 @@ impl Block {
 
     fn push(&mut self, width_ns: DurationNs, pane: &Pane) {
         self.present |= 1 << ((pane.start_ns - self.first_ns) / width_ns);
+        self.last_at = self.bytes.len() as u32;
         if self.bytes.capacity() - self.bytes.len() < BLOCK_BYTES_STEP / 2 {
             self.bytes.reserve_exact(BLOCK_BYTES_STEP);
         }
@@ -425,6 +451,20 @@ impl Block {
         self.at += read;
         self.present &= self.present.wrapping_sub(1);
         pane
+    }
+
+    /// Takes the last pane out if it begins at `start_ns` and its place is known.
+    fn take_last(&mut self, width_ns: DurationNs, start_ns: TimeNs) -> Option<Pane> {
+        let place = 63 - self.present.leading_zeros();
+        if self.last_at == UNKNOWN || self.start_at(width_ns, place) != start_ns {
+            return None;
+        }
+        let reader = Reader::new(&self.bytes[self.last_at as usize..]);
+        let pane = Unpacked { block: self, width_ns, left: 1 << place, reader }.next()?;
+        self.present &= !(1 << place);
+        self.bytes.truncate(self.last_at as usize);
+        self.last_at = UNKNOWN;
+        Some(pane)
     }
 
     fn unpack(&self, width_ns: DurationNs) -> Unpacked<'_> {
