@@ -20,6 +20,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
 use crate::keeper::Keeper;
+use crate::recent::Recent;
 use crate::requests::{Remembered, RememberedRequest};
 use crate::telemetry::Telemetry;
 
@@ -297,6 +298,11 @@ impl Intake {
     pub async fn visible(&self, epoch: u64) {
         let mut progress = self.progress.subscribe();
         let _ = progress.wait_for(|completed| *completed >= epoch).await;
+    }
+
+    /// Raw samples in memory.
+    pub fn recent(&self) -> &Recent {
+        self.keeper.recent()
     }
 
     /// Samples taken in and not yet visible.

@@ -21,6 +21,7 @@ use crate::journal::epochs::{self, KIND_ENTRIES, KIND_EPOCH};
 use crate::journal::files::{Files, MemoryFiles};
 use crate::journal::log::{JournalError, Log, LogConfig};
 use crate::journal::recovery::Recovered;
+use crate::recent::Recent;
 
 /// What an answer waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +59,8 @@ pub struct KeeperConfig {
     /// Free space on its disk below which nothing is taken in, so that a checkpoint, which makes room, can still be
     /// written. 0: there is no such reserve.
     pub free_bytes_min: u64,
+    /// Memory for raw samples that queries can still see.
+    pub recent_bytes: usize,
     /// Time between two tries while the disk refuses.
     pub retry: Duration,
 }
@@ -70,6 +73,7 @@ impl Default for KeeperConfig {
             bytes_max: 8 << 30,
             when_full: WhenFull::DropOldest,
             free_bytes_min: 0,
+            recent_bytes: 16 << 20,
             retry: Duration::from_millis(100),
         }
     }
@@ -101,6 +105,7 @@ pub type Waker = Box<dyn Fn() + Send + Sync>;
 pub struct Keeper {
     config: KeeperConfig,
     log: Log,
+    recent: Recent,
     state: Mutex<State>,
     changed: Condvar,
     /// The last epoch that answers may be given for.
@@ -145,6 +150,7 @@ impl Keeper {
             config,
             safe: watch::Sender::new(log.appended()),
             log,
+            recent: Recent::new(config.recent_bytes),
             state: Mutex::default(),
             changed: Condvar::new(),
             wakers: Mutex::default(),
@@ -177,6 +183,11 @@ impl Keeper {
         &self.log
     }
 
+    /// The newest samples, in memory.
+    pub fn recent(&self) -> &Recent {
+        &self.recent
+    }
+
     /// How it is kept.
     pub fn config(&self) -> &KeeperConfig {
         &self.config
@@ -196,7 +207,7 @@ impl Keeper {
         let [body, entries] = &mut *scratch;
         body.clear();
         entries.clear();
-        epochs::encode(epoch, body);
+        let samples_len = epochs::encode(epoch, body);
         let mut records: Vec<(u8, u64, &[u8])> = vec![(KIND_EPOCH, epoch.number, body)];
         if !epoch.entries.is_empty() {
             epochs::encode_entries(&epoch.entries, entries);
@@ -211,6 +222,7 @@ impl Keeper {
                 ControlFlow::Break(result) => {
                     if !epoch.is_empty() {
                         self.urge();
+                        self.recent.push(epoch, &body[..samples_len]);
                     }
                     let bytes = records.iter().map(|(.., bytes)| bytes.len() as u64).sum();
                     self.appended_bytes.fetch_add(bytes, Ordering::Relaxed);

@@ -14,7 +14,7 @@
 //! - [`promql`]: Prometheus' expressions, as far as rules of ours can say the same
 //! - [`templates`]: texts with places for values
 //! - [`rollups`]: which rollups are wanted, and what is said of them
-//! - [`message`]: the documented message; [`raw`]: raw samples for queries and sinks
+//! - [`message`]: the documented message; [`raw`]: raw samples for queries and sinks, [`recent`]: those in memory
 //! - [`sinks`]: where samples are stored; [`delivery`]: feeds them from a log, with a cursor
 //! - [`collectors`]: what a producer measures; [`producer`]: collectors -> bus
 //! - [`detect`]: anomaly scores for a table
@@ -43,6 +43,7 @@ pub mod outbox;
 pub mod producer;
 pub mod promql;
 pub mod raw;
+pub mod recent;
 pub mod recovery;
 pub mod reload;
 pub mod replay;

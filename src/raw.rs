@@ -5,9 +5,9 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
+use std::mem;
 use std::sync::Arc;
 
-use dataflows::engine::Engine;
 use dataflows::epoch::Epoch;
 use operators::catalog::{Catalog, Keys};
 use operators::sample::{DurationNs, Sample, SeriesId, TimeNs};
@@ -15,14 +15,39 @@ use operators::series::Target;
 use operators::tier::floor_to;
 
 use crate::message::Message;
+use crate::recent::{Recent, RecentEpoch};
 use crate::sinks::{Query, Reader};
 
 /// What to look for.
 pub struct RawQuery {
     /// Series wanted.
-    pub series: HashSet<SeriesId>,
+    pub series: SeriesSet,
     /// The same, as the storage understands it.
     pub stored: Query,
+}
+
+/// Series, a bit for each number there is.
+#[derive(Default)]
+pub struct SeriesSet(Vec<u64>);
+
+impl SeriesSet {
+    fn contains(&self, series: SeriesId) -> bool {
+        self.0.get(series as usize / 64).is_some_and(|bits| bits >> (series % 64) & 1 != 0)
+    }
+}
+
+impl FromIterator<SeriesId> for SeriesSet {
+    fn from_iter<I: IntoIterator<Item = SeriesId>>(all: I) -> SeriesSet {
+        let mut set = SeriesSet::default();
+        for series in all {
+            let place = series as usize / 64;
+            if set.0.len() <= place {
+                set.0.resize(place + 1, 0);
+            }
+            set.0[place] |= 1 << (series % 64);
+        }
+        set
+    }
 }
 
 /// The newest messages that match, newest first, at most `stored.limit`.
@@ -30,12 +55,12 @@ pub struct RawQuery {
 /// # Errors
 /// If the storage can't be read.
 pub fn newest(
-    engine: &Engine,
+    recent: &Recent,
     catalog: &Catalog,
     reader: Option<&Arc<dyn Reader>>,
     query: &RawQuery,
 ) -> Result<Vec<Message>, String> {
-    let (mut messages, complete) = from_memory(engine, catalog, query);
+    let (mut messages, complete) = from_memory(recent, catalog, query);
     let Some(reader) = reader.filter(|_| !complete) else { return Ok(messages) };
     let stored = reader.read(&query.stored).map_err(|e| format!("storage: {e}"))?;
     append_unknown(&mut messages, stored, reader.precision_ns());
@@ -63,44 +88,27 @@ fn append_unknown(messages: &mut Vec<Message>, stored: Vec<Message>, precision_n
 }
 
 /// Messages from memory, and whether nothing older can be elsewhere.
-fn from_memory(engine: &Engine, catalog: &Catalog, query: &RawQuery) -> (Vec<Message>, bool) {
+fn from_memory(recent: &Recent, catalog: &Catalog, query: &RawQuery) -> (Vec<Message>, bool) {
     let Query { start_ns, end_ns, limit, .. } = query.stored;
-    // Runs of samples of one time, oldest on top, at most `limit` of them.
-    let mut runs: BinaryHeap<Reverse<(TimeNs, Reverse<usize>)>> = BinaryHeap::new();
-    let mut kept: Vec<Vec<Sample>> = Vec::new();
-    let mut run: Vec<Sample> = Vec::new();
-    let mut keep = |run: &mut Vec<Sample>| {
-        let Some(first) = run.first() else { return };
-        let time_ns = first.time_ns;
-        if runs.len() == limit {
-            match runs.peek() {
-                Some(Reverse((oldest_ns, _))) if *oldest_ns < time_ns => drop(runs.pop()),
-                _ => return run.clear(),
+    let mut newest = Newest { limit, ..Newest::default() };
+    for epoch in recent.newest_first() {
+        let RecentEpoch { oldest_ns, newest_ns, .. } = *epoch;
+        if newest_ns < start_ns || oldest_ns >= end_ns || !newest.takes(newest_ns) {
+            continue;
+        }
+        for sample in epoch.batches().iter().rev().flat_map(|batch| batch.iter().rev()) {
+            let time_ns = sample.time_ns;
+            if time_ns >= start_ns && time_ns < end_ns && query.series.contains(sample.series) {
+                newest.push(*sample);
             }
         }
-        runs.push(Reverse((time_ns, Reverse(kept.len()))));
-        kept.push(std::mem::take(run));
-    };
-    engine.recent().scan(|sample| {
-        if sample.time_ns >= start_ns && sample.time_ns < end_ns && query.series.contains(&sample.series) {
-            if run.last().is_some_and(|last| last.time_ns != sample.time_ns) {
-                keep(&mut run);
-            }
-            run.push(*sample);
-        }
-        true
-    });
-    keep(&mut run);
-    let mut chosen: Vec<(TimeNs, usize)> =
-        runs.into_iter().map(|Reverse((time_ns, Reverse(at)))| (time_ns, at)).collect();
-    chosen.sort_by_key(|(time_ns, at)| (Reverse(*time_ns), *at));
+    }
+    let runs = newest.into_runs();
     let mut messages = catalog.with_keys(|keys| {
         let mut messages = Vec::new();
-        for (_, at) in chosen {
-            // The scan went backwards.
-            kept[at].reverse();
+        for run in runs {
             let of_run = messages.len();
-            group(&kept[at], keys, &mut messages);
+            group(&run, keys, &mut messages);
             messages[of_run..].reverse();
         }
         messages
@@ -108,6 +116,57 @@ fn from_memory(engine: &Engine, catalog: &Catalog, query: &RawQuery) -> (Vec<Mes
     messages.truncate(limit);
     // The process's memory begins with its start: what was stored before that is the storage's to tell.
     (messages, false)
+}
+
+/// The newest runs of samples of one time each, of samples that come backwards.
+#[derive(Default)]
+struct Newest {
+    limit: usize,
+    /// Times, and places in `kept`; the oldest on top, at most `limit`.
+    runs: BinaryHeap<Reverse<(TimeNs, Reverse<usize>)>>,
+    kept: Vec<Vec<Sample>>,
+    run: Vec<Sample>,
+}
+
+impl Newest {
+    /// Whether a run of this time would be among them.
+    fn takes(&self, time_ns: TimeNs) -> bool {
+        let oldest = self.runs.peek().map(|Reverse((oldest_ns, _))| *oldest_ns);
+        self.runs.len() < self.limit || oldest.is_some_and(|oldest_ns| oldest_ns < time_ns)
+    }
+
+    fn push(&mut self, sample: Sample) {
+        if self.run.last().is_some_and(|last| last.time_ns != sample.time_ns) {
+            self.keep();
+        }
+        self.run.push(sample);
+    }
+
+    fn keep(&mut self) {
+        let Some(time_ns) = self.run.first().map(|first| first.time_ns) else { return };
+        if !self.takes(time_ns) {
+            return self.run.clear();
+        }
+        if self.runs.len() == self.limit {
+            self.runs.pop();
+        }
+        self.runs.push(Reverse((time_ns, Reverse(self.kept.len()))));
+        self.kept.push(mem::take(&mut self.run));
+    }
+
+    /// The newest first; of one time, the one that came last. Each in the order in which its samples stood.
+    fn into_runs(mut self) -> Vec<Vec<Sample>> {
+        self.keep();
+        let mut chosen: Vec<(TimeNs, usize)> =
+            self.runs.into_iter().map(|Reverse((time_ns, Reverse(at)))| (time_ns, at)).collect();
+        chosen.sort_by_key(|(time_ns, at)| (Reverse(*time_ns), *at));
+        let run_at = |(_, at): (TimeNs, usize)| {
+            let mut run = mem::take(&mut self.kept[at]);
+            run.reverse();
+            run
+        };
+        chosen.into_iter().map(run_at).collect()
+    }
 }
 
 /// The messages of an epoch, in its order.
@@ -146,15 +205,58 @@ fn group(samples: &[Sample], keys: Keys<'_>, messages: &mut Vec<Message>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::epochs;
     use operators::catalog::CatalogLimits;
+    use proptest::prelude::*;
 
-    #[test]
-    fn samples_that_stood_together_come_out_together() {
+    fn catalog() -> Catalog {
         let catalog = Catalog::new(CatalogLimits::default());
         let (one, two) = (Arc::new(Target::new("one", [])), Arc::new(Target::new("two", [])));
         for (target, metric) in [(&one, "a"), (&one, "b"), (&two, "a")] {
             catalog.resolve(target, metric).unwrap();
         }
+        catalog
+    }
+
+    proptest! {
+        /// Epochs that are passed over have nothing that belongs to the newest.
+        #[test]
+        fn the_newest_are_found(
+            epochs in prop::collection::vec(prop::collection::vec((0..3u32, 0..1_000i64), 0..6), 0..30),
+            range in prop_oneof![Just((0i64, i64::MAX)), (0..1_000i64, 0..1_000i64)],
+            limit in 1..12usize,
+        ) {
+            let (recent, mut all) = (Recent::new(1 << 20), Vec::new());
+            for (place, samples) in epochs.iter().enumerate() {
+                // Each of a time of its own: what stands together is looked at below.
+                let sample = |(at, (series, time)): (usize, &(u32, i64))| Sample {
+                    series: *series, seq: 0, time_ns: time * 1_000 + (10 * place + at) as i64, value: 0.0,
+                };
+                let batch: Vec<Sample> = samples.iter().enumerate().map(sample).collect();
+                all.extend(batch.iter().copied());
+                let epoch = Epoch { batches: vec![batch], ..Epoch::default() };
+                let mut encoded = Vec::new();
+                let len = epochs::encode(&epoch, &mut encoded);
+                recent.push(&epoch, &encoded[..len]);
+            }
+            let (start_ns, end_ns) = (range.0 * 1_000, range.1.saturating_mul(1_000));
+            let stored = Query {
+                service: None, metrics: Vec::new(), tags: Vec::new(), start_ns, end_ns, limit,
+            };
+            let query = RawQuery { series: [0, 2].into_iter().collect(), stored };
+            let (messages, _) = from_memory(&recent, &catalog(), &query);
+            let found: Vec<TimeNs> = messages.iter().map(|message| message.time_ns).collect();
+            let wanted = |s: &Sample| s.series != 1 && s.time_ns >= start_ns && s.time_ns < end_ns;
+            let mut expected: Vec<TimeNs> = all.iter().filter(|s| wanted(s)).map(|s| s.time_ns).collect();
+            expected.sort_unstable_by_key(|time_ns| Reverse(*time_ns));
+            expected.truncate(limit);
+            prop_assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn samples_that_stood_together_come_out_together() {
+        let catalog = catalog();
         let sample = |series, time_ns| Sample { series, seq: 0, time_ns, value: f64::from(series) };
         let batches = vec![
             vec![sample(0, 5), sample(1, 5), sample(0, 5), sample(2, 5), sample(2, 6)],

@@ -220,6 +220,7 @@ impl Restorer<'_> {
                 self.learn(rules);
             }
             self.intake.resume(&meta, epoch.requests.iter().copied().map(remembered));
+            self.keeper.recent().push(&epoch, record.payload);
             recovery.replayed_epochs += 1;
             recovery.replayed_samples += epoch.len() as u64;
             engine.submit(Arc::new(epoch));

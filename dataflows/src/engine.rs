@@ -20,7 +20,6 @@ use crate::command::Command;
 use crate::epoch::SharedEpoch;
 use crate::graph::{Closed, Outbox, Rolled};
 use crate::plan::Plan;
-use crate::recent::Recent;
 use crate::restore::{Restored, Snapshot};
 use crate::worker::{self, Load, Seat};
 
@@ -95,7 +94,6 @@ pub struct Engine {
     directory: Arc<Directory>,
     loads: Vec<Arc<Load>>,
     progress: Arc<Progress>,
-    recent: Recent,
     /// The last epoch taken in.
     submitted: AtomicU64,
     /// The epoch from which on what it shows is right.
@@ -179,7 +177,6 @@ impl Engine {
         let mut threads: Vec<(usize, Thread)> = all_begun.iter().take(plan.workers).collect();
         threads.sort_by_key(|(index, _)| *index);
         let threads = threads.into_iter().map(|(_, thread)| thread).collect();
-        let recent = Recent::new(plan.recent_bytes);
         Ok(Engine {
             plan,
             senders,
@@ -189,7 +186,6 @@ impl Engine {
             directory,
             loads,
             progress,
-            recent,
             submitted: AtomicU64::new(epoch),
             exact_from,
             restored,
@@ -206,7 +202,6 @@ impl Engine {
     pub fn submit(&self, epoch: SharedEpoch) {
         let len = epoch.len();
         assert!(len <= EPOCH_LEN_MAX, "expected at most {EPOCH_LEN_MAX} samples in an epoch, found {len}");
-        self.recent.push(epoch.clone());
         self.submitted.store(epoch.number, Ordering::Relaxed);
         self.tell(|| Command::Epoch(epoch.clone()));
     }
@@ -285,11 +280,6 @@ impl Engine {
     /// Load figures, one per worker.
     pub fn loads(&self) -> &[Arc<Load>] {
         &self.loads
-    }
-
-    /// Raw samples in memory.
-    pub fn recent(&self) -> &Recent {
-        &self.recent
     }
 
     /// What it runs.

@@ -43,12 +43,15 @@ pub struct Bindings {
     /// Join keys that some rule or rollup has or had.
     pub(crate) joined: HashSet<u64>,
     /// This worker's share of the entries whose join key none had so far, by that key and by metric.
-    pub(crate) aside: HashMap<u64, BTreeMap<Arc<str>, Vec<(u32, Arc<Target>)>>>,
+    pub(crate) aside: HashMap<u64, Aside>,
     /// What was bound and is not taken out yet.
     pub(crate) bound: Rc<RefCell<Vec<Control>>>,
     /// Epochs up to which everything is in `bound`.
     pub probe: Probe<u64>,
 }
+
+/// Entries by metric.
+pub(crate) type Aside = BTreeMap<Arc<str>, Vec<(u32, Arc<Target>)>>;
 
 /// Receives the epoch and alert transitions that it made, in the order of each alert, on the worker's thread;
 /// must not block. An epoch may come in several calls, and from every worker. Epochs taken in again after a

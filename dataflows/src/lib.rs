@@ -24,7 +24,7 @@
 //! - [`worker`]: one loop, one match; [`command`]: what it is told
 //! - [`engine`]: the handle: submit, wait, stop
 //! - [`checkpoint`]: the workers' state as bytes, a little at a time; [`restore`]: workers from these bytes
-//! - [`view`]: aggregate queries over the shards; [`recent`]: raw samples still in memory
+//! - [`view`]: aggregate queries over the shards
 
 pub mod checkpoint;
 pub mod command;
@@ -32,7 +32,6 @@ pub mod engine;
 pub mod epoch;
 pub mod graph;
 pub mod plan;
-pub mod recent;
 pub mod restore;
 pub mod view;
 pub mod worker;

@@ -25,8 +25,6 @@ pub struct Plan {
     pub rollups: RollupLimits,
     /// Epochs that may wait before a worker; the submitter waits when there are more.
     pub epochs_queued_max: usize,
-    /// Memory for raw samples that queries can still see.
-    pub recent_bytes: usize,
     /// A part of a checkpoint is finished when it is as long.
     pub part_bytes: usize,
 }
@@ -41,7 +39,6 @@ impl Default for Plan {
             slack: Slack::default(),
             rollups: RollupLimits::default(),
             epochs_queued_max: 16,
-            recent_bytes: 64 << 20,
             part_bytes: 1 << 20,
         }
     }

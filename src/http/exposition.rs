@@ -293,7 +293,7 @@ fn own(app: &App, families: &mut Families) {
     gauge("series", "Series known", app.catalog.len() as f64);
     gauge("samples_in_flight", "Samples accepted and not yet visible", app.intake.in_flight() as f64);
     gauge("panes_bytes", "Memory of panes", counts.bytes as f64);
-    gauge("recent_bytes", "Memory of recent raw samples", app.engine.recent().bytes() as f64);
+    gauge("recent_bytes", "Memory of recent raw samples", app.intake.recent().bytes() as f64);
     gauge(
         "epochs_behind",
         "Epochs sealed and not complete",

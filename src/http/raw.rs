@@ -49,7 +49,7 @@ pub async fn metrics(
     };
     let found = tokio::task::spawn_blocking({
         let app = app.clone();
-        move || raw::newest(&app.engine, &app.catalog, app.reader.as_ref(), &query)
+        move || raw::newest(app.intake.recent(), &app.catalog, app.reader.as_ref(), &query)
     });
     let messages = found.await.map_err(|_| ApiError::internal("the query was cut short"))?;
     let messages = messages.map_err(ApiError::internal)?;

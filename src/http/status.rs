@@ -62,7 +62,7 @@ pub async fn status(State(app): State<Arc<App>>) -> Json<Value> {
         "epoch": { "sealed": app.intake.sealed(), "completed": app.engine.completed() },
         "memory": {
             "panes_bytes": counts.bytes, "panes_bytes_max": app.memory_budget_bytes,
-            "panes_given_up": counts.panes_given_up, "recent_bytes": app.engine.recent().bytes(),
+            "panes_given_up": counts.panes_given_up, "recent_bytes": app.intake.recent().bytes(),
         },
         "workers": app.engine.loads().iter().map(load).collect::<Vec<_>>(),
         "arrival_to_visible_ms": visible.quantiles_s.iter().map(|(q, s)| (format!("p{}", q * 100.0), s * 1e3)).collect::<std::collections::BTreeMap<_, _>>(),

@@ -46,8 +46,9 @@ impl fmt::Display for Corrupt {
 
 impl std::error::Error for Corrupt {}
 
-/// Appends the encoding of `epoch`. Of a sample's `seq` only [`DEDUP`] is set yet, and for all of a batch or none.
-pub fn encode(epoch: &Epoch, out: &mut Vec<u8>) {
+/// Appends the encoding of `epoch`; gives how long `out` is up to its last sample. Of a sample's `seq` only [`DEDUP`] is
+/// set yet, and for all of a batch or none.
+pub fn encode(epoch: &Epoch, out: &mut Vec<u8>) -> usize {
     out.push(VERSION);
     put_varint(out, epoch.number);
     put_varint(out, zigzag(epoch.arrival_ns));
@@ -61,6 +62,7 @@ pub fn encode(epoch: &Epoch, out: &mut Vec<u8>) {
         put_varint(out, batch.len() as u64);
         samples::push(out, batch, &mut before);
     }
+    let samples_len = out.len();
     push_entries(out, &epoch.entries);
     put_varint(out, epoch.requests.len() as u64);
     for Request { key, accepted, rejected } in &epoch.requests {
@@ -78,6 +80,7 @@ pub fn encode(epoch: &Epoch, out: &mut Vec<u8>) {
     let change = change.and_then(|change| postcard::to_allocvec(change).ok()).unwrap_or_default();
     put_varint(out, change.len() as u64);
     out.extend_from_slice(&change);
+    samples_len
 }
 
 /// Reads an epoch back.
@@ -86,23 +89,9 @@ pub fn encode(epoch: &Epoch, out: &mut Vec<u8>) {
 /// If `bytes` are none.
 pub fn decode(bytes: &[u8]) -> Result<Epoch, Corrupt> {
     let mut rest = Rest { bytes, at: 0 };
-    let version = rest.version()?;
-    let number = rest.varint()?;
-    let arrival_ns = unzigzag(rest.varint()?);
-    let floor_ns = unzigzag(rest.varint()?);
-    let count = rest.count(1)?;
-    let mut batches = Vec::with_capacity(count);
-    let mut before = (0, 0);
-    for _ in 0..count {
-        let seq = if rest.flag()? { DEDUP } else { 0 };
-        let len = rest.count(if version == 1 { samples::BYTES_MIN_V1 } else { samples::BYTES_MIN })?;
-        let mut batch = Vec::with_capacity(len);
-        rest.samples(version, len, &mut batch, &mut before)?;
-        if seq != 0 {
-            batch.iter_mut().for_each(|sample: &mut Sample| sample.seq = seq);
-        }
-        batches.push(batch);
-    }
+    let (version, [number, arrival_ns, floor_ns]) = rest.head()?;
+    let (arrival_ns, floor_ns) = (unzigzag(arrival_ns), unzigzag(floor_ns));
+    let batches = rest.batches(version)?;
     let entries = rest.entries()?;
     let count = rest.count(18)?;
     let mut requests = Vec::with_capacity(count);
@@ -114,6 +103,16 @@ pub fn decode(bytes: &[u8]) -> Result<Epoch, Corrupt> {
     let rollups = if version < 4 { RollupChange::default() } else { rest.rollups()? };
     rest.end()?;
     Ok(Epoch { number, arrival_ns, floor_ns, batches, entries, requests, rules, rollups })
+}
+
+/// Reads the samples of an epoch, in the batches that they came in, from its bytes up to the last of them.
+///
+/// # Errors
+/// If `bytes` are none.
+pub fn decode_batches(bytes: &[u8]) -> Result<Vec<Vec<Sample>>, Corrupt> {
+    let mut rest = Rest { bytes, at: 0 };
+    let (version, _) = rest.head()?;
+    rest.batches(version)
 }
 
 /// Appends the encoding of catalog entries alone.
@@ -268,6 +267,28 @@ impl<'a> Rest<'a> {
             }
             Err(_) => self.corrupt("UTF-8"),
         }
+    }
+
+    /// The version, and the numbers before the samples.
+    fn head(&mut self) -> Result<(u8, [u64; 3]), Corrupt> {
+        Ok((self.version()?, [self.varint()?, self.varint()?, self.varint()?]))
+    }
+
+    fn batches(&mut self, version: u8) -> Result<Vec<Vec<Sample>>, Corrupt> {
+        let count = self.count(1)?;
+        let mut batches = Vec::with_capacity(count);
+        let mut before = (0, 0);
+        for _ in 0..count {
+            let seq = if self.flag()? { DEDUP } else { 0 };
+            let len = self.count(if version == 1 { samples::BYTES_MIN_V1 } else { samples::BYTES_MIN })?;
+            let mut batch = Vec::with_capacity(len);
+            self.samples(version, len, &mut batch, &mut before)?;
+            if seq != 0 {
+                batch.iter_mut().for_each(|sample: &mut Sample| sample.seq = seq);
+            }
+            batches.push(batch);
+        }
+        Ok(batches)
     }
 
     fn samples(
@@ -425,8 +446,10 @@ mod tests {
         #[test]
         fn an_epoch_reads_back(epoch in any_epoch()) {
             let mut bytes = b"before".to_vec();
-            encode(&epoch, &mut bytes);
+            let samples_len = encode(&epoch, &mut bytes);
             let back = decode(&bytes[6..]).unwrap();
+            let batches = decode_batches(&bytes[6..samples_len]).unwrap();
+            prop_assert_eq!(bits(&Epoch { batches, ..Epoch::default() }), bits(&epoch));
             prop_assert_eq!(
                 (back.number, back.arrival_ns, back.floor_ns),
                 (epoch.number, epoch.arrival_ns, epoch.floor_ns)

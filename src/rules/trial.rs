@@ -72,7 +72,7 @@ impl Trial {
             .saturating_add(windows.lateness_ns)
             .saturating_add(heartbeat_ns)
             .saturating_add(2 * SECOND);
-        let plan = Plan { workers, windows, rules, recent_bytes: 0, ..Plan::default() };
+        let plan = Plan { workers, windows, rules, ..Plan::default() };
         let catalog =
             Catalog::new(CatalogLimits { series_max: usize::MAX, series_per_service_max: usize::MAX });
         let rules = plan.rules.clone();

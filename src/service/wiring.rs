@@ -45,7 +45,6 @@ pub fn plan(settings: &Settings) -> Plan {
         workers: settings.performance.worker_count,
         windows: window_plan(&settings.windows),
         epochs_queued_max: 16,
-        recent_bytes: settings.windows.recent_bytes as usize,
         closing: closing(settings),
         slack: settings.alerts.slack.map_or_else(Slack::default, |slack| Slack::Fixed(ns(slack))),
         rollups: RollupLimits {
@@ -147,6 +146,7 @@ pub fn keeper(settings: &Settings, durability: Durability) -> KeeperConfig {
             settings::WhenFull::Refuse => WhenFull::Refuse,
         },
         free_bytes_min: journal.free_bytes_min,
+        recent_bytes: settings.windows.recent_bytes as usize,
         ..KeeperConfig::default()
     }
 }

@@ -27,7 +27,8 @@ pub struct WindowsSettings {
     pub idle_timeout: Duration,
     /// `memory_budget`: bytes for panes; beyond it the oldest panes go first. Default a quarter of the machine.
     pub memory_budget_bytes: u64,
-    /// `recent`: bytes for the newest raw samples that `GET /api/v1/metrics` answers from. Default 64 MiB.
+    /// `recent`: bytes for the newest raw samples that `GET /api/v1/metrics` answers from, about five a sample. Default
+    /// 16 MiB.
     pub recent_bytes: u64,
     /// Series, all together. Default 1,000,000.
     pub series_max: usize,
@@ -60,7 +61,7 @@ impl Default for WindowsSettings {
             correction_horizon: None,
             idle_timeout: Duration::from_secs(30),
             memory_budget_bytes: machine::memory_bytes() / 4,
-            recent_bytes: 64 << 20,
+            recent_bytes: 16 << 20,
             series_max: 1_000_000,
             series_per_service_max: 250_000,
             rollup_groups_max: 10_000,
