@@ -88,6 +88,7 @@ fn run(arguments: &Arguments, settings: &Settings, origins: &Origins) -> ExitCod
         Ok(runtime) => runtime,
         Err(why) => return failed(EXIT_UNAVAILABLE, &why),
     };
+    start_query_threads();
     let code = match arguments.list_topics {
         Some(watched) => runtime.block_on(list_topics(settings, watched)),
         None => runtime.block_on(serve(settings, source(arguments))),
@@ -95,6 +96,15 @@ fn run(arguments: &Arguments, settings: &Settings, origins: &Origins) -> ExitCod
     // Blocking work that hangs does not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(200));
     code
+}
+
+/// Starts the threads that answer long questions.
+fn start_query_threads() {
+    let threads = rayon::ThreadPoolBuilder::new().thread_name(|number| format!("query-{number}"));
+    // Without, the first question starts some.
+    if let Err(error) = threads.build_global() {
+        tracing::warn!(%error, "the threads of queries");
+    }
 }
 
 /// Where the settings come from, to read them again.

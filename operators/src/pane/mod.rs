@@ -4,6 +4,7 @@
 //! result is computed in event-time order. When the raw part is full its older half is folded away into
 //! moments and a sketch. Most panes of ordinary series never fold: they are exact in every respect.
 
+mod block;
 pub mod moments;
 pub(crate) mod run;
 pub(crate) mod saved;
