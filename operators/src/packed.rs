@@ -43,10 +43,26 @@ pub fn put_signed(out: &mut Vec<u8>, value: i64) {
 
 /// Appends postcard's form of a value behind its length.
 pub fn put_framed(out: &mut Vec<u8>, value: &impl serde::Serialize) {
+    let at = out.len();
     // Nothing that is saved can fail to be encoded: the size of each sequence is known.
-    let bytes = postcard::to_allocvec(value).unwrap_or_default();
-    put_varint(out, bytes.len() as u64);
-    out.extend_from_slice(&bytes);
+    if postcard::to_extend(value, Appending(out)).is_err() {
+        out.truncate(at);
+    }
+    // Its length is known now, and goes in front of it.
+    let end = out.len();
+    put_varint(out, (end - at) as u64);
+    let len_len = out.len() - end;
+    out[at..].rotate_right(len_len);
+}
+
+/// Bytes that are extended in place.
+struct Appending<'a>(&'a mut Vec<u8>);
+
+impl Extend<u8> for Appending<'_> {
+    #[inline]
+    fn extend<I: IntoIterator<Item = u8>>(&mut self, bytes: I) {
+        self.0.extend(bytes);
+    }
 }
 
 /// Signed as unsigned: 0, -1, 1, -2 are 0, 1, 2, 3.

@@ -53,14 +53,14 @@ const RULE_BYTES_MIN: usize = 8;
 impl Machines {
     /// Writes all alerts as they are: calls `full` with parts of about `part_bytes`, of which each can be read on its
     /// own; at least one. `shard` holds what alerts of its series lent.
-    pub fn save(&mut self, part_bytes: usize, shard: Option<&Shard>, mut full: impl FnMut(Vec<u8>)) {
+    pub fn save(&mut self, part_bytes: usize, shard: Option<&Shard>, mut full: impl FnMut(&[u8])) {
         let mut places: Vec<(Source, u32)> = self.places.iter().map(|(s, place)| (*s, *place)).collect();
         places.sort_unstable();
         let mut rest = &places[..];
-        let mut room = Vec::new();
+        let (mut room, mut out) = (Vec::new(), Vec::new());
         let mut first = true;
         loop {
-            let mut out = Vec::new();
+            out.clear();
             put_signed(&mut out, self.arrival_ns);
             put_varint(&mut out, if first { self.counters.late.load(Ordering::Relaxed) } else { 0 });
             let rules = if first { self.rules.all() } else { Vec::new() };
@@ -91,7 +91,7 @@ impl Machines {
                 }
                 rest = later;
             }
-            full(out);
+            full(&out);
             if rest.is_empty() {
                 break;
             }

@@ -294,7 +294,7 @@ fn a_strange_sample_fires_and_says_what_was_expected() {
 fn reloaded(machines: &mut Machines) -> Machines {
     let mut loaded = Machines::new(machines.patience, 1, AlertCounters::default());
     let mut parts = Vec::new();
-    machines.save(1, None, |part| parts.push(part));
+    machines.save(1, None, |part| parts.push(part.to_vec()));
     for part in parts {
         let mut sources = Vec::new();
         let saved = Machines::load(&mut Reader::new(&part), 8, |source| {

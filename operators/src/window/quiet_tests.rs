@@ -123,7 +123,7 @@ fn run(steps: &[Step], lateness_ns: DurationNs, sleeps: bool) -> Told {
         machines.borrow_mut().apply(number, &controls, vec![given], |moved| said.push((number, moved)));
         if step.saves || number == steps.len() as u64 {
             shard.catch_up(&mut alerts);
-            machines.borrow_mut().save(1 << 20, Some(&shard), |part| saved.push(part));
+            machines.borrow_mut().save(1 << 20, Some(&shard), |part| saved.push(part.to_vec()));
         }
     }
     // They come in the order of each alert.
