@@ -88,7 +88,10 @@ fn run(arguments: &Arguments, settings: &Settings, origins: &Origins) -> ExitCod
         Ok(runtime) => runtime,
         Err(why) => return failed(EXIT_UNAVAILABLE, &why),
     };
-    start_query_threads();
+    // A producer is asked nothing.
+    if arguments.list_topics.is_none() && settings.mode() != settings::Mode::Producer {
+        start_query_threads();
+    }
     let code = match arguments.list_topics {
         Some(watched) => runtime.block_on(list_topics(settings, watched)),
         None => runtime.block_on(serve(settings, source(arguments))),

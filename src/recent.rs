@@ -39,24 +39,20 @@ impl Recent {
 
     /// Adds an epoch, pushing the oldest out. `encoded` are its bytes, as far as its samples go at least.
     pub fn push(&self, epoch: &Epoch, encoded: &[u8]) {
-        let times = || epoch.batches.iter().flatten().map(|sample| sample.time_ns);
-        let Some((oldest_ns, newest_ns)) = times().min().zip(times().max()) else { return };
-        let epoch = RecentEpoch { oldest_ns, newest_ns, encoded: encoded.into() };
-        let bytes = epoch.bytes();
-        if bytes > self.bytes_max {
-            return self.forget(usize::MAX);
+        if epoch.is_empty() {
+            return;
         }
-        self.forget(bytes);
-        let mut inner = self.inner.write();
-        inner.bytes += bytes;
-        inner.epochs.push_back(Arc::new(epoch));
-    }
-
-    /// Pushes the oldest out until `bytes` more fit.
-    fn forget(&self, bytes: usize) {
+        let times = epoch.batches.iter().flatten().map(|sample| sample.time_ns);
+        let (oldest_ns, newest_ns) = times
+            .fold((TimeNs::MAX, TimeNs::MIN), |(oldest_ns, newest_ns), time_ns| {
+                (oldest_ns.min(time_ns), newest_ns.max(time_ns))
+            });
+        let epoch = RecentEpoch { oldest_ns, newest_ns, encoded: encoded.into() };
         let mut gone = Vec::new();
         let mut inner = self.inner.write();
-        while inner.bytes.saturating_add(bytes) > self.bytes_max {
+        inner.bytes += epoch.bytes();
+        inner.epochs.push_back(Arc::new(epoch));
+        while inner.bytes > self.bytes_max {
             let Some(oldest) = inner.epochs.pop_front() else { break };
             inner.bytes -= oldest.bytes();
             gone.push(oldest);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use dataflows::epoch::{Epoch, Request};
 use operators::catalog::Entry;
-use operators::packed::{put_varint, unzigzag, zigzag};
+use operators::packed::{put_framed, put_varint, unzigzag, zigzag};
 use operators::rollup::RollupChange;
 use operators::rule::RuleChange;
 use operators::sample::{DEDUP, Sample};
@@ -70,17 +70,17 @@ pub fn encode(epoch: &Epoch, out: &mut Vec<u8>) -> usize {
         put_varint(out, u64::from(*accepted));
         put_varint(out, u64::from(*rejected));
     }
-    // A sequence whose length is known, of texts and numbers: it can always be encoded.
-    let rules =
-        epoch.rules.as_ref().and_then(|rules| postcard::to_allocvec(&**rules).ok()).unwrap_or_default();
-    put_varint(out, rules.len() as u64);
-    out.extend_from_slice(&rules);
-    // Sequences whose lengths are known, of texts and numbers: they can always be encoded.
-    let change = Some(&epoch.rollups).filter(|change| !change.is_empty());
-    let change = change.and_then(|change| postcard::to_allocvec(change).ok()).unwrap_or_default();
-    put_varint(out, change.len() as u64);
-    out.extend_from_slice(&change);
+    put_change(out, epoch.rules.as_deref());
+    put_change(out, Some(&epoch.rollups).filter(|change| !change.is_empty()));
     samples_len
+}
+
+/// Appends postcard's form of a change behind its length; without one, a length of 0.
+fn put_change(out: &mut Vec<u8>, change: Option<&impl serde::Serialize>) {
+    match change {
+        Some(change) => put_framed(out, change),
+        None => put_varint(out, 0),
+    }
 }
 
 /// Reads an epoch back.

@@ -183,21 +183,18 @@ impl Run {
     /// Packs the newest pane if it is small, and with it the one before if that is loose and small: stragglers came for
     /// it. Returns whether the newest is packed; it is still there then.
     fn pack_newest(&mut self, width_ns: DurationNs) -> bool {
-        if let Some(Item::Loose(pane)) = self.items.last() {
-            if !pane.is_small() {
-                return false;
-            }
-            if let Some(Item::Loose(pane)) = self.items.pop() {
-                self.push_packed(width_ns, &pane);
-            }
+        let is_small = |item: &mut Item| matches!(item, Item::Loose(pane) if pane.is_small());
+        if let Some(Item::Loose(pane)) = self.items.pop_if(is_small) {
+            self.push_packed(width_ns, &pane);
         }
-        let is_small = self.newest.is_small();
-        if is_small {
+        // Behind one that is loose still, it has to wait for its turn.
+        let packs = self.newest.is_small() && !matches!(self.items.last(), Some(Item::Loose(_)));
+        if packs {
             let newest = mem::take(&mut self.newest);
             self.push_packed(width_ns, &newest);
             self.newest = newest;
         }
-        is_small
+        packs
     }
 
     fn push_item(&mut self, item: Item) {
